@@ -1,0 +1,304 @@
+//! Every setting there is, its default, and how it is set by name.
+//!
+//! One [`Config`] serves producers, consumers and every language: Java's `KafkaConf` hands its names and values to
+//! [`Config::set`], so a name is understood, a value is checked and a mistake is explained here and nowhere else.
+//! The names of the documentation (`batch-num-messages`) and the standard ones of kafka-clients
+//! (`bootstrap.servers`, `linger.ms`) are both accepted; [`SETTINGS`] is the table.
+
+mod table;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::ErrorKind;
+
+pub use table::{SETTINGS, Setting};
+
+/// Where a broker listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BrokerAddress {
+    /// Host name or address; an IPv6 address stands without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl BrokerAddress {
+    /// An address; an empty host means `localhost`, as the documentation writes it.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        let host = host.into();
+        Self { host: if host.is_empty() { "localhost".to_owned() } else { host }, port }
+    }
+
+    /// Reads `host:port`, `[v6]:port` or `host` (port 9092).
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let bad = || ConfigError::BadValue {
+            name: "bootstrap.servers",
+            value: text.to_owned(),
+            expected: "host:port, e.g. localhost:9092",
+        };
+        let text = text.trim();
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, rest)) => (host, rest.strip_prefix(':')),
+            None => match text.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        let port = port.map_or(Ok(9092), |p| p.parse().map_err(|_| bad()))?;
+        if port == 0 || host.contains(char::is_whitespace) || (text.is_empty()) {
+            return Err(bad());
+        }
+        Ok(Self::new(host, port))
+    }
+}
+
+impl fmt::Display for BrokerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// How many replicas must have a batch before the broker answers (`acks`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// The broker does not answer; a lost batch is not noticed.
+    None,
+    /// The partition leader has it.
+    Leader,
+    /// All in-sync replicas have it.
+    All,
+}
+
+impl Acks {
+    /// The number of the wire: 0, 1 or -1.
+    pub const fn wire(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Leader => 1,
+            Self::All => -1,
+        }
+    }
+}
+
+/// How batches are compressed (`codec`, `compression.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// As they are.
+    None,
+    /// gzip.
+    Gzip,
+    /// snappy, one raw block a batch.
+    Snappy,
+}
+
+/// Whether units of one partition may be worked on at the same time (`ordering`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordering {
+    /// They may: order holds inside a unit only.
+    None,
+    /// One unit of a partition at a time: order holds across the partition.
+    Partition,
+}
+
+/// All settings of producers and consumers. [`Config::default`] gives the defaults of [`SETTINGS`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The brokers asked first; the others are learned from them.
+    pub brokers: Vec<BrokerAddress>,
+    /// Sent with every request; brokers use it in logs and quotas.
+    pub client_id: String,
+    /// Replicas that must have a batch.
+    pub acks: Acks,
+    /// Compression of produced batches.
+    pub codec: Codec,
+    /// Longest wait for more records before a batch goes. `None`: adaptive, at most 5 ms.
+    pub linger: Option<Duration>,
+    /// Records after which a batch goes.
+    pub batch_num_messages: u32,
+    /// Bytes after which a partition's batch goes.
+    pub batch_bytes: usize,
+    /// A message of this size or more is refused; also bounds a produce request.
+    pub batch_byte_limit: usize,
+    /// Whether a message over the limit is an error (`true`) or logged and dropped.
+    pub fail_over_limit: bool,
+    /// Memory for records that are not acknowledged yet.
+    pub buffer_memory: usize,
+    /// Longest wait of a send for room or metadata.
+    pub max_block: Duration,
+    /// Longest time a record may stay undelivered.
+    pub delivery_timeout: Duration,
+    /// Longest wait for the answer to a request.
+    pub request_timeout: Duration,
+    /// Longest wait for a TCP connection to a broker.
+    pub connect_timeout: Duration,
+    /// Longest wait for metadata; also bounds `connect`.
+    pub metadata_timeout: Duration,
+    /// Longest wait for the answer to a fetch.
+    pub fetch_timeout: Duration,
+    /// How long a broker may gather data for a fetch.
+    pub max_wait: Duration,
+    /// Bytes a broker gathers before it answers a fetch early.
+    pub min_bytes: i32,
+    /// Most bytes of one fetch answer.
+    pub max_bytes: i32,
+    /// Start of a partition without a committed offset: its earliest record, else its end.
+    pub use_earliest: bool,
+    /// Most records of a work unit.
+    pub consume_step: u32,
+    /// How often handled offsets are committed.
+    pub offset_commit_freq: Duration,
+    /// Bytes a consumer may hold fetched and not yet handled.
+    pub prefetch_bytes: usize,
+    /// Most bytes a batch may decompress to.
+    pub decompress_limit: usize,
+    /// How long a unit belongs to its consumer without a heartbeat.
+    pub lease: Duration,
+    /// How often a consumer reports what it has handled.
+    pub heartbeat: Duration,
+    /// Longest time one record may stay in user code before its unit is given to another reader.
+    pub max_processing: Duration,
+    /// Deliveries of a unit before it is parked.
+    pub max_attempts: u32,
+    /// Wait before a unit is delivered again; doubles up to 60 s.
+    pub retry_backoff: Duration,
+    /// Handling time a unit aims at.
+    pub unit_target: Duration,
+    /// Bytes a unit aims at.
+    pub unit_bytes: usize,
+    /// Whether units of one partition run side by side.
+    pub ordering: Ordering,
+    /// Whether `connect` returns without having reached a broker.
+    pub lazy_connect: bool,
+    /// Names that were accepted and mean nothing here; each is one warning at connect.
+    pub ignored: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            brokers: Vec::new(),
+            client_id: "kafka-fast".to_owned(),
+            acks: Acks::Leader,
+            codec: Codec::None,
+            linger: None,
+            batch_num_messages: 100_000,
+            batch_bytes: 1_000_000,
+            batch_byte_limit: 10_485_760,
+            fail_over_limit: true,
+            buffer_memory: 64 << 20,
+            max_block: Duration::from_secs(60),
+            delivery_timeout: Duration::from_secs(120),
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            metadata_timeout: Duration::from_secs(10),
+            fetch_timeout: Duration::from_secs(30),
+            max_wait: Duration::from_secs(1),
+            min_bytes: 1,
+            max_bytes: 104_857_600,
+            use_earliest: false,
+            consume_step: 100_000,
+            offset_commit_freq: Duration::from_secs(5),
+            prefetch_bytes: 16 << 20,
+            decompress_limit: 256 << 20,
+            lease: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(3),
+            max_processing: Duration::from_secs(300),
+            max_attempts: 5,
+            retry_backoff: Duration::from_secs(1),
+            unit_target: Duration::from_millis(250),
+            unit_bytes: 4 << 20,
+            ordering: Ordering::None,
+            lazy_connect: false,
+            ignored: Vec::new(),
+        }
+    }
+}
+
+/// A setting that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// No setting has this name.
+    #[error("Unknown setting \"{name}\"{}", .nearest.map_or(String::new(), |n| format!("; did you mean {n}?")))]
+    Unknown {
+        /// The name given.
+        name: String,
+        /// The known name most like it, when one is near.
+        nearest: Option<&'static str>,
+    },
+    /// The value has the wrong form.
+    #[error("{name}: \"{value}\" is not {expected}")]
+    BadValue {
+        /// The setting.
+        name: &'static str,
+        /// The value given.
+        value: String,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// `acks` has a number no broker knows.
+    #[error("acks must be 0, 1 or all, got {0}")]
+    BadAcks(String),
+    /// The codec is one this version does not speak.
+    #[error("{name}: \"{value}\" is not supported yet; use none, gzip or snappy")]
+    UnsupportedCodec {
+        /// The setting as written.
+        name: &'static str,
+        /// The codec asked for.
+        value: String,
+    },
+    /// Two settings contradict each other.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+impl ConfigError {
+    /// Always [`ErrorKind::Config`].
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Config
+    }
+}
+
+impl Config {
+    /// The defaults, with `bootstrap` as `host:port[,host:port...]`.
+    pub fn with_bootstrap(bootstrap: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        config.set("bootstrap.servers", bootstrap)?;
+        Ok(config)
+    }
+
+    /// Sets one setting by any of its names. Names of kafka-clients without meaning here are kept in `ignored`.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<&mut Self, ConfigError> {
+        table::set(self, name, value)?;
+        Ok(self)
+    }
+
+    /// The value of one setting as text, by any of its names; `None` for a name that is not known.
+    pub fn get(&self, name: &str) -> Option<String> {
+        table::find(name).map(|setting| (setting.get)(self))
+    }
+
+    /// Checks what only shows when all settings are known. `connect` calls it.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let contradiction = |text: &str| Err(ConfigError::Contradiction(text.to_owned()));
+        if self.heartbeat * 2 > self.lease {
+            return contradiction(
+                "heartbeat-ms must be at most half of lease-ms, or a unit expires while it is worked on",
+            );
+        }
+        if self.batch_bytes > self.batch_byte_limit {
+            return contradiction("batch.size must not be larger than batch-byte-limit");
+        }
+        if self.batch_byte_limit > self.buffer_memory {
+            return contradiction(
+                "batch-byte-limit must not be larger than buffer.memory: such a message could never be sent",
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! The JNI boundary of kafka-fast.

@@ -1,0 +1,1 @@
+//! Real brokers and faulty networks for tests.
