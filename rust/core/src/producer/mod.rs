@@ -1,1 +1,8 @@
-//! See docs/DESIGN.md.
+//! The producer. (being laid)
+mod clock;
+mod delivery;
+mod error;
+mod gate;
+mod memory;
+mod partition_queue;
+mod partitioner;
