@@ -100,7 +100,7 @@ struct Numbering {
 }
 
 impl<B> PartitionQueue<B> {
-    /// An empty queue that lets `window` batches fly (at least 1; more than 1 keeps order only with sequences).
+    /// An empty queue that lets `window` batches fly, at least 1; without an identity it is always 1.
     pub(super) fn new(window: usize) -> Self {
         Self {
             window: window.max(1),
@@ -226,7 +226,8 @@ impl<B> PartitionQueue<B> {
     }
 
     fn may_send(&self) -> bool {
-        let room = if self.failures > 0 || self.raise_epoch { 1 } else { self.window };
+        let one_by_one = self.failures > 0 || self.raise_epoch || self.numbering.is_none();
+        let room = if one_by_one { 1 } else { self.window };
         !self.waiting.is_empty() && self.flying.len() < room
     }
 
