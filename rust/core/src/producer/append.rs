@@ -6,15 +6,17 @@
 //! Lock order: slot, then queue or linger list. Nothing foreign (waker, callback) runs under a lock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::batch::{Batch, Body, Receipt};
 use super::delivery::{BatchDelivery, Delivery};
 use super::error::AppendError;
+use super::memory::Lease;
+use super::partition_queue::PartitionQueue;
 use super::partitioner;
 use super::shared::Shared;
 use super::topic::{Open, Partition, Slot, Topic, pack};
-use crate::wire::batch::{BatchBuilder, Record};
+use crate::wire::{BatchBuilder, Record};
 
 /// Bytes of a batch's header, reserved at the front of its buffer.
 const HEADER_BYTES: usize = 61;
@@ -43,7 +45,7 @@ impl Shared {
     /// Appends to the partition that explicit number, key, or stripe say.
     #[inline]
     pub(super) fn append(
-        &self,
+        self: &Arc<Self>,
         topic: &Topic,
         partition: Option<i32>,
         append: &Append<'_>,
@@ -70,7 +72,7 @@ impl Shared {
 
     #[inline]
     fn append_at(
-        &self,
+        self: &Arc<Self>,
         topic: &Topic,
         index: i32,
         append: &Append<'_>,
@@ -94,7 +96,7 @@ impl Shared {
     /// Appends where the thread's stripe points, and lets it point elsewhere when that batch has been sealed.
     #[inline]
     fn append_sticky(
-        &self,
+        self: &Arc<Self>,
         topic: &Topic,
         partitions: u32,
         append: &Append<'_>,
@@ -139,7 +141,7 @@ impl Shared {
 
     #[inline]
     fn append_locked(
-        &self,
+        self: &Arc<Self>,
         topic: &Topic,
         partition: &Arc<Partition>,
         slot: &mut Slot,
@@ -170,7 +172,7 @@ impl Shared {
     /// Sees to it that the open batch takes `bound` more bytes: opens one, grows its buffer, or seals it first.
     #[cold]
     fn make_room(
-        &self,
+        self: &Arc<Self>,
         topic: &Topic,
         partition: &Arc<Partition>,
         slot: &mut Slot,
@@ -194,7 +196,7 @@ impl Shared {
     }
 
     fn open(
-        &self,
+        self: &Arc<Self>,
         partition: &Arc<Partition>,
         slot: &mut Slot,
         bound: usize,
@@ -222,7 +224,7 @@ impl Shared {
     }
 
     /// A buffer of about `wanted` bytes, of `least` when memory is short, with the lease that pays for it.
-    fn buffer(&self, wanted: usize, least: usize) -> Option<(super::memory::Lease, Vec<u8>)> {
+    fn buffer(&self, wanted: usize, least: usize) -> Option<(Lease, Vec<u8>)> {
         if let Some(buffer) = self.memory.idle_buffer(wanted, wanted * 2) {
             if let Some(lease) = self.memory.try_take(buffer.capacity()) {
                 return Some((lease, buffer));
@@ -240,8 +242,7 @@ impl Shared {
         if !open.lease.grow_to(doubled) && !open.lease.grow_to(least) {
             return Err(AppendError::Full { needed: least - open.lease.bytes() });
         }
-        let more = open.lease.bytes() - open.builder.len();
-        open.builder.reserve_exact(more);
+        open.builder.grow_to(open.lease.bytes());
         open.limit = open.builder.capacity().min(open.lease.bytes()).min(batch_bytes.max(least));
         Ok(())
     }
@@ -249,7 +250,7 @@ impl Shared {
     /// Ends the open batch and queues it. True: the caller must place the partition once the slot is unlocked.
     ///
     /// The queue is entered under the slot's lock, or a later batch of the partition could overtake this one.
-    pub(super) fn seal(&self, partition: &Arc<Partition>, slot: &mut Slot) -> bool {
+    pub(super) fn seal(self: &Arc<Self>, partition: &Arc<Partition>, slot: &mut Slot) -> bool {
         let Some(open) = slot.open.take() else { return false };
         let Open { builder, lease, pass, delivery, .. } = open;
         let (bytes, count) = (builder.len(), builder.count());
@@ -271,14 +272,14 @@ impl Shared {
     }
 
     #[inline]
-    fn follow_up(&self, partition: &Arc<Partition>, after: &After) {
+    fn follow_up(self: &Arc<Self>, partition: &Arc<Partition>, after: &After) {
         if after.place || after.opened || after.full {
             self.follow_up_cold(partition, after);
         }
     }
 
     #[cold]
-    fn follow_up_cold(&self, partition: &Arc<Partition>, after: &After) {
+    fn follow_up_cold(self: &Arc<Self>, partition: &Arc<Partition>, after: &After) {
         if after.place {
             self.place(Arc::clone(partition));
         }
@@ -291,7 +292,7 @@ impl Shared {
     }
 
     /// Seals the open batch of a partition, if there is one; for the linger task, flush and close.
-    pub(super) fn seal_now(&self, partition: &Arc<Partition>, close: bool) -> bool {
+    pub(super) fn seal_now(self: &Arc<Self>, partition: &Arc<Partition>, close: bool) -> bool {
         let mut slot = partition.slot.lock();
         slot.closed |= close;
         slot.listed = false;
@@ -301,14 +302,15 @@ impl Shared {
 
 impl Partition {
     /// Works on the queue and notes afterwards whether a newly sealed batch would have to wait.
-    pub(super) fn with_queue<T>(
-        &self,
-        work: impl FnOnce(&mut super::partition_queue::PartitionQueue<Batch>) -> T,
-    ) -> T {
+    pub(super) fn with_queue<T>(&self, work: impl FnOnce(&mut PartitionQueue<Batch>) -> T) -> T {
         let mut queue = self.queue.lock();
         let result = work(&mut queue);
-        self.busy.store(queue.is_busy(), std::sync::atomic::Ordering::Release);
+        self.note_busy(&queue);
         result
+    }
+
+    pub(super) fn note_busy(&self, queue: &PartitionQueue<Batch>) {
+        self.busy.store(queue.is_busy(), Release);
     }
 
     pub(super) fn is_busy(&self) -> bool {

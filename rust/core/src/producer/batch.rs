@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::delivery::{BatchDelivery, Outcome};
 use super::error::DeliveryError;
 use super::gate::Pass;
 use super::memory::Lease;
+use super::partition_queue::Stamp;
 use super::stats::Counters;
-use crate::wire::batch::{BatchBuilder, SealedBatch};
+use crate::wire::BatchBuilder;
 
 /// A batch that takes no more records.
 pub(super) struct Batch {
@@ -22,7 +25,8 @@ pub(super) struct Batch {
 /// The records, plain until a sender compresses them outside every lock.
 pub(super) enum Body {
     Plain(BatchBuilder),
-    Sealed(SealedBatch),
+    /// As they go over the wire, with the stamp that is in the header.
+    Finished(Bytes, Option<Stamp>),
     /// Out for compression; the request that has it puts it back or drops the batch.
     Taken,
 }
@@ -35,7 +39,7 @@ impl Batch {
     /// Bytes it will have in a request, as far as is known.
     pub(super) fn bytes(&self) -> usize {
         match &self.body {
-            Body::Sealed(sealed) => sealed.len(),
+            Body::Finished(bytes, _) => bytes.len(),
             Body::Plain(_) | Body::Taken => self.plain_bytes,
         }
     }
@@ -70,9 +74,10 @@ impl Receipt {
         Self { topic, partition, count, first: 0, delivery, pass, counters, possibly_written, settled }
     }
 
-    /// From now on nobody can be sure that the records are not in the log. Certainty never improves again.
-    pub(super) fn mark_possibly_written(&mut self) {
-        self.possibly_written = true;
+    /// Notes whether the records may be in the log, and returns what was known before. A flight sets it and takes
+    /// it back only when it is certain that this very attempt left nothing.
+    pub(super) fn set_possibly_written(&mut self, possibly: bool) -> bool {
+        std::mem::replace(&mut self.possibly_written, possibly)
     }
 
     pub(super) fn possibly_written(&self) -> bool {

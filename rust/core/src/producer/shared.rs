@@ -58,6 +58,8 @@ pub(super) struct Shared {
     /// Set once, at the end: every task returns.
     pub(super) stop: watch::Sender<bool>,
     closed: OnceLock<Arc<ClosedBy>>,
+    /// Held while partitions are added and while the producer is marked closed.
+    updating: Mutex<()>,
     brokers: RwLock<HashMap<i32, Arc<Broker>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Application threads have no runtime of their own; a new broker's sender is spawned here.
@@ -105,6 +107,7 @@ impl Shared {
             identity: watch::Sender::new(Standing::Asking),
             stop: watch::Sender::new(false),
             closed: OnceLock::new(),
+            updating: Mutex::new(()),
             brokers: RwLock::default(),
             tasks: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -157,28 +160,22 @@ impl Shared {
     /// Takes over new partitions and moved leaders. Partitions never become fewer in Kafka.
     pub(super) fn update_partitions(&self, topic: &Topic, meta: &TopicMeta) {
         let window = if self.settings.acks == Acks::All { WINDOW_SEQUENCED } else { 1 };
-        let known = topic.partitions.len();
-        for partition in &meta.partitions {
-            let node = partition.leader.map_or(NO_NODE, |leader| leader.node);
-            let Ok(index) = u32::try_from(partition.index) else { continue };
-            if let Some(known) = topic.partitions.get(index) {
-                known.node.store(node, Relaxed);
-            }
-        }
+        // One at a time, and not while the producer is being marked closed.
+        let _updating = self.updating.lock();
+        let closed = self.closed.get().is_some();
         let count = meta.partitions.iter().filter_map(|p| u32::try_from(p.index).ok()).max().map_or(0, |i| i + 1);
-        for index in known..count {
-            let leader = meta.partitions.iter().find(|p| p.index == index as i32).and_then(|p| p.leader);
-            let node = leader.map_or(NO_NODE, |leader| leader.node);
-            let closed = self.closed.get().is_some();
-            // Two registrations at once may both want the partition; the table's index decides.
-            if topic.partitions.len() > index {
-                continue;
-            }
-            topic.partitions.push(|i| {
-                let partition = Partition::new(topic, i as i32, node, window);
+        for _ in topic.partitions.len()..count {
+            topic.partitions.push(|index| {
+                let partition = Partition::new(topic, index as i32, NO_NODE, window);
                 partition.slot.lock().closed = closed;
                 Arc::new(partition)
             });
+        }
+        for partition in &meta.partitions {
+            let node = partition.leader.map_or(NO_NODE, |leader| leader.node);
+            if let Some(known) = u32::try_from(partition.index).ok().and_then(|i| topic.partitions.get(i)) {
+                known.node.store(node, Relaxed);
+            }
         }
     }
 
@@ -242,6 +239,7 @@ impl Shared {
     pub(super) fn mark_closed(&self) -> bool {
         let at = (super::clock::system_ms() / 1000) as u64;
         let thread = std::thread::current().name().unwrap_or("?").to_owned();
+        let _updating = self.updating.lock();
         self.closed.set(Arc::new(ClosedBy { at, thread })).is_ok()
     }
 
