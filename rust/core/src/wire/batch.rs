@@ -1,0 +1,353 @@
+//! Writing record batches (magic 2).
+//!
+//! A [`BatchBuilder`] encodes each record in its wire form at the end of one contiguous buffer in which the 61 bytes of
+//! the header are reserved. [`BatchBuilder::seal`] compresses, [`SealedBatch::stamp`] gives it a producer's identity and
+//! [`SealedBatch::finish`] writes header and CRC-32C, once. The layout is that of the Kafka documentation, "Record Batch";
+//! headers on records are KIP-82.
+
+use bytes::Bytes;
+
+use super::codec;
+use crate::config::Codec;
+
+/// Bytes of a batch before its first record.
+pub const HEADER_LEN: usize = 61;
+
+// Where the fields of the header are.
+pub(super) const LENGTH_AT: usize = 8;
+pub(super) const LEADER_EPOCH_AT: usize = 12;
+pub(super) const MAGIC_AT: usize = 16;
+pub(super) const CRC_AT: usize = 17;
+/// What the CRC covers begins here.
+pub(super) const ATTRIBUTES_AT: usize = 21;
+pub(super) const LAST_OFFSET_DELTA_AT: usize = 23;
+pub(super) const BASE_TIMESTAMP_AT: usize = 27;
+pub(super) const MAX_TIMESTAMP_AT: usize = 35;
+pub(super) const PRODUCER_ID_AT: usize = 43;
+pub(super) const PRODUCER_EPOCH_AT: usize = 51;
+pub(super) const BASE_SEQUENCE_AT: usize = 53;
+pub(super) const COUNT_AT: usize = 57;
+
+/// A header of a record: names may repeat, values may be null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// Its name.
+    pub key: &'a str,
+    /// Its value; `None` is null, not empty.
+    pub value: Option<&'a [u8]>,
+}
+
+/// A record to be sent, borrowed from the caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Decides the partition; `None` is null.
+    pub key: Option<&'a [u8]>,
+    /// The payload; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Headers, in order.
+    pub headers: &'a [Header<'a>],
+}
+
+impl<'a> Record<'a> {
+    /// A record of a value alone.
+    pub fn value<V: AsRef<[u8]> + ?Sized>(value: &'a V) -> Self {
+        Self { key: None, value: Some(value.as_ref()), headers: &[] }
+    }
+
+    /// A record of a key and a value.
+    pub fn keyed<K: AsRef<[u8]> + ?Sized, V: AsRef<[u8]> + ?Sized>(key: &'a K, value: &'a V) -> Self {
+        Self { key: Some(key.as_ref()), value: Some(value.as_ref()), headers: &[] }
+    }
+
+    /// A tombstone: a key whose value is null, which compaction takes as "delete".
+    pub fn tombstone<K: AsRef<[u8]> + ?Sized>(key: &'a K) -> Self {
+        Self { key: Some(key.as_ref()), value: None, headers: &[] }
+    }
+}
+
+/// Who wrote a batch and where it stands in what it wrote (KIP-98): brokers drop a batch they already have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerStamp {
+    /// The producer's id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// The sequence number of the batch's first record.
+    pub base_sequence: i32,
+}
+
+/// An open batch: records are appended until it is sealed.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    buf: Vec<u8>,
+    count: u32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    /// An empty batch with room for `capacity` bytes, header included.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self::from_buffer(Vec::with_capacity(capacity.max(HEADER_LEN)))
+    }
+
+    /// An empty batch in a buffer that was used before; what is in it goes.
+    pub fn from_buffer(mut buf: Vec<u8>) -> Self {
+        buf.clear();
+        buf.resize(HEADER_LEN, 0);
+        Self { buf, count: 0, base_timestamp: 0, max_timestamp: i64::MIN }
+    }
+
+    /// The buffer, for use by another batch.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buf
+    }
+
+    /// Bytes so far, header included.
+    pub fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Whether it has no record.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes it holds without growing.
+    pub fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// Grows the buffer to hold `capacity` bytes; never shrinks it.
+    pub fn grow_to(&mut self, capacity: usize) {
+        self.buf.reserve_exact(capacity.saturating_sub(self.buf.len()));
+    }
+
+    /// Records so far.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// At least as many bytes as [`append`](Self::append) will add for `record`.
+    pub fn encoded_bound(record: &Record<'_>) -> usize {
+        // The record's length, attributes, timestamp and offset deltas, and the lengths of key, value and header list.
+        const FIXED: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
+        let headers: usize =
+            record.headers.iter().map(|h| 10 + h.key.len() + h.value.map_or(0, <[u8]>::len)).sum();
+        FIXED + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers
+    }
+
+    /// Appends a record and returns its index in the batch. Allocates only when
+    /// [`encoded_bound`](Self::encoded_bound) bytes are not free.
+    #[inline]
+    pub fn append(&mut self, timestamp_ms: i64, record: &Record<'_>) -> u32 {
+        let index = self.count;
+        if index == 0 {
+            self.base_timestamp = timestamp_ms;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        let delta = timestamp_ms.wrapping_sub(self.base_timestamp);
+
+        let key_len = record.key.map_or(-1, |k| k.len() as i64);
+        let value_len = record.value.map_or(-1, |v| v.len() as i64);
+        let body = 1
+            + varint_len(delta)
+            + varint_len(i64::from(index))
+            + varint_len(key_len)
+            + key_len.max(0) as usize
+            + varint_len(value_len)
+            + value_len.max(0) as usize
+            + headers_len(record.headers);
+
+        // Small pieces are gathered in a scratch, so that the buffer's room is looked at three times a record, not ten.
+        let mut head = Scratch::new();
+        head.varint(body as i64);
+        head.byte(0);
+        head.varint(delta);
+        head.varint(i64::from(index));
+        head.varint(key_len);
+        if let Some(key) = record.key {
+            self.buf.extend_from_slice(head.bytes());
+            self.buf.extend_from_slice(key);
+            head = Scratch::new();
+        }
+        head.varint(value_len);
+        self.buf.extend_from_slice(head.bytes());
+        if let Some(value) = record.value {
+            self.buf.extend_from_slice(value);
+        }
+        if record.headers.is_empty() {
+            self.buf.push(0);
+        } else {
+            self.append_headers(record.headers);
+        }
+        self.count = index + 1;
+        index
+    }
+
+    #[cold]
+    fn append_headers(&mut self, headers: &[Header<'_>]) {
+        put_varint(&mut self.buf, headers.len() as i64);
+        for header in headers {
+            put_varint(&mut self.buf, header.key.len() as i64);
+            self.buf.extend_from_slice(header.key.as_bytes());
+            put_varint(&mut self.buf, header.value.map_or(-1, |v| v.len() as i64));
+            self.buf.extend_from_slice(header.value.unwrap_or_default());
+        }
+    }
+
+    /// Closes the batch and compresses its records; they stay as they are when that does not make them smaller.
+    ///
+    /// # Panics
+    /// If the batch is empty: no broker accepts one.
+    pub fn seal(self, codec: Codec) -> SealedBatch {
+        assert!(self.count > 0, "an empty batch cannot be sealed");
+        let mut sealed = SealedBatch {
+            buf: self.buf,
+            count: self.count,
+            attributes: 0,
+            stamp: None,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+        };
+        if codec != Codec::None {
+            let mut smaller = Vec::with_capacity(sealed.buf.len() / 2 + HEADER_LEN);
+            smaller.resize(HEADER_LEN, 0);
+            if codec::compress(codec, &sealed.buf[HEADER_LEN..], &mut smaller) {
+                sealed.buf = smaller;
+                sealed.attributes = codec::attribute(codec);
+            }
+        }
+        sealed
+    }
+}
+
+/// A batch that takes no more records.
+#[derive(Debug)]
+pub struct SealedBatch {
+    buf: Vec<u8>,
+    count: u32,
+    attributes: i16,
+    stamp: Option<ProducerStamp>,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl SealedBatch {
+    /// Records in it.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Never true: an empty batch cannot be sealed.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Gives it a producer's identity, or takes it away. Before [`finish`](Self::finish), because the CRC covers it.
+    pub fn stamp(&mut self, stamp: Option<ProducerStamp>) {
+        self.stamp = stamp;
+    }
+
+    /// Writes the header and the CRC-32C; the bytes can be sent any number of times.
+    pub fn finish(mut self) -> Bytes {
+        let stamp = self.stamp.unwrap_or(ProducerStamp { id: -1, epoch: -1, base_sequence: -1 });
+        let count = self.count as i32;
+        let length = (self.buf.len() - LEADER_EPOCH_AT) as i32;
+        let mut put = |at: usize, bytes: &[u8]| self.buf[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &0_i64.to_be_bytes());
+        put(LENGTH_AT, &length.to_be_bytes());
+        put(LEADER_EPOCH_AT, &(-1_i32).to_be_bytes());
+        put(MAGIC_AT, &[2]);
+        put(ATTRIBUTES_AT, &self.attributes.to_be_bytes());
+        put(LAST_OFFSET_DELTA_AT, &(count - 1).to_be_bytes());
+        put(BASE_TIMESTAMP_AT, &self.base_timestamp.to_be_bytes());
+        put(MAX_TIMESTAMP_AT, &self.max_timestamp.to_be_bytes());
+        put(PRODUCER_ID_AT, &stamp.id.to_be_bytes());
+        put(PRODUCER_EPOCH_AT, &stamp.epoch.to_be_bytes());
+        put(BASE_SEQUENCE_AT, &stamp.base_sequence.to_be_bytes());
+        put(COUNT_AT, &count.to_be_bytes());
+        let crc = crc32c(&self.buf[ATTRIBUTES_AT..]);
+        self.buf[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+        self.buf.into()
+    }
+}
+
+/// The buffer of a finished batch that nobody else holds any more, for use by another.
+pub fn recycle(batch: Bytes) -> Option<Vec<u8>> {
+    batch.try_into_mut().ok().map(Into::into)
+}
+
+/// CRC-32C (Castagnoli), as batches carry it.
+pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+/// Signed numbers are written so that small ones are short, whatever their sign.
+#[inline]
+const fn zigzag(v: i64) -> u64 {
+    ((v << 1) ^ (v >> 63)) as u64
+}
+
+#[inline]
+const fn varint_len(v: i64) -> usize {
+    // Seven bits a byte: ceil(bits / 7), and one byte for zero.
+    (70 - (zigzag(v) | 1).leading_zeros() as usize) / 7
+}
+
+#[inline]
+fn headers_len(headers: &[Header<'_>]) -> usize {
+    if headers.is_empty() {
+        return 1;
+    }
+    let each = headers.iter().map(|h| {
+        let value = h.value.map_or(-1, |v| v.len() as i64);
+        varint_len(h.key.len() as i64) + h.key.len() + varint_len(value) + value.max(0) as usize
+    });
+    varint_len(headers.len() as i64) + each.sum::<usize>()
+}
+
+fn put_varint(out: &mut Vec<u8>, v: i64) {
+    let mut scratch = Scratch::new();
+    scratch.varint(v);
+    out.extend_from_slice(scratch.bytes());
+}
+
+/// A few bytes on the stack.
+struct Scratch {
+    bytes: [u8; 48],
+    len: usize,
+}
+
+impl Scratch {
+    #[inline]
+    fn new() -> Self {
+        Self { bytes: [0; 48], len: 0 }
+    }
+
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn varint(&mut self, v: i64) {
+        let mut z = zigzag(v);
+        while z >= 0x80 {
+            self.byte(z as u8 | 0x80);
+            z >>= 7;
+        }
+        self.byte(z as u8);
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}

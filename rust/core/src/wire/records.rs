@@ -1,0 +1,480 @@
+//! Reading record batches (magic 2).
+//!
+//! [`Batches`] walks the bytes of one partition of a fetch answer, [`Batch::open`] checks the CRC and decompresses, and
+//! [`OpenBatch`] hands out [`RecordRef`]s that borrow from it: no allocation per record. Brokers cut the last batch of an
+//! answer where the size limit falls; such a rest is not an error, it comes again with the next fetch.
+
+use bytes::Bytes;
+
+use super::batch::{
+    ATTRIBUTES_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, COUNT_AT, CRC_AT, HEADER_LEN, LAST_OFFSET_DELTA_AT,
+    LEADER_EPOCH_AT, LENGTH_AT, MAGIC_AT, MAX_TIMESTAMP_AT, PRODUCER_EPOCH_AT, PRODUCER_ID_AT, crc32c,
+};
+use super::codec::{self, CodecError};
+
+/// A batch that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// Written before Kafka 0.11.
+    #[error(
+        "the batch at offset {offset} has the old format {magic}, which is not supported; rewrite the topic with a newer producer"
+    )]
+    OldMagic {
+        /// Its first offset.
+        offset: i64,
+        /// Its format.
+        magic: i8,
+    },
+    /// The checksum does not fit the bytes.
+    #[error(
+        "the batch at offset {offset} is corrupt: its checksum is {stored:08x}, its bytes give {computed:08x}"
+    )]
+    Corrupt {
+        /// Its first offset.
+        offset: i64,
+        /// The CRC in the header.
+        stored: u32,
+        /// The CRC of the bytes.
+        computed: u32,
+    },
+    /// Its fields contradict each other or its bytes.
+    #[error("the batch at offset {offset} makes no sense: {what}")]
+    Malformed {
+        /// Its first offset.
+        offset: i64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Its records cannot be decompressed.
+    #[error("the batch at offset {offset} cannot be read: {cause}")]
+    Codec {
+        /// Its first offset.
+        offset: i64,
+        /// Why.
+        cause: CodecError,
+    },
+}
+
+/// The batches in the bytes of one partition; ends at the first that is cut off.
+#[derive(Debug, Clone)]
+pub struct Batches {
+    rest: Bytes,
+}
+
+impl Batches {
+    /// Over the bytes of one partition of a fetch answer.
+    pub fn new(bytes: Bytes) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Bytes not walked yet; after the end, those of the batch that was cut off.
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // Offset and length, up to and including the magic: formats 0 and 1 have them at the same places.
+        if self.rest.len() <= MAGIC_AT {
+            return None;
+        }
+        let offset = i64_at(&self.rest, 0);
+        let length = i32_at(&self.rest, LENGTH_AT);
+        let end = |rest: &mut Bytes, error| {
+            rest.clear();
+            Some(Err(error))
+        };
+        let Ok(length) = usize::try_from(length) else {
+            return end(&mut self.rest, BatchError::Malformed { offset, what: "its length is negative" });
+        };
+        let magic = self.rest[MAGIC_AT] as i8;
+        if magic != 2 {
+            return end(&mut self.rest, BatchError::OldMagic { offset, magic });
+        }
+        let total = LEADER_EPOCH_AT + length;
+        if total < HEADER_LEN {
+            return end(
+                &mut self.rest,
+                BatchError::Malformed { offset, what: "it is shorter than its header" },
+            );
+        }
+        if total > self.rest.len() {
+            return None;
+        }
+        let batch = Batch { bytes: self.rest.split_to(total) };
+        if batch.last_offset_delta() < 0 || batch.record_count() > batch.last_offset_delta() as u32 + 1 {
+            return end(
+                &mut self.rest,
+                BatchError::Malformed { offset, what: "its offsets do not fit its records" },
+            );
+        }
+        Some(Ok(batch))
+    }
+}
+
+fn i64_at(bytes: &[u8], at: usize) -> i64 {
+    i64::from_be_bytes(*bytes[at..].first_chunk().expect("invariant: the header is whole"))
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(*bytes[at..].first_chunk().expect("invariant: the header is whole"))
+}
+
+fn i16_at(bytes: &[u8], at: usize) -> i16 {
+    i16::from_be_bytes(*bytes[at..].first_chunk().expect("invariant: the header is whole"))
+}
+
+/// A whole batch whose checksum was not looked at yet; its header is readable.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    bytes: Bytes,
+}
+
+impl Batch {
+    /// Offset of its first record.
+    pub fn base_offset(&self) -> i64 {
+        i64_at(&self.bytes, 0)
+    }
+
+    fn last_offset_delta(&self) -> i32 {
+        i32_at(&self.bytes, LAST_OFFSET_DELTA_AT)
+    }
+
+    /// Offset of its last record, also when compaction has removed that record.
+    pub fn last_offset(&self) -> i64 {
+        self.base_offset() + i64::from(self.last_offset_delta())
+    }
+
+    /// Where reading goes on behind this batch. Not "last record + 1": compaction leaves gaps (KAFKA-5443).
+    pub fn next_offset(&self) -> i64 {
+        self.last_offset() + 1
+    }
+
+    /// Records in it; compaction can leave none.
+    pub fn record_count(&self) -> u32 {
+        i32_at(&self.bytes, COUNT_AT).max(0) as u32
+    }
+
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Never true: a batch has a header.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn attributes(&self) -> i16 {
+        i16_at(&self.bytes, ATTRIBUTES_AT)
+    }
+
+    /// Whether it holds a transaction's marker instead of records of users.
+    pub fn is_control(&self) -> bool {
+        self.attributes() & 0x20 != 0
+    }
+
+    /// Whether it belongs to a transaction.
+    pub fn is_transactional(&self) -> bool {
+        self.attributes() & 0x10 != 0
+    }
+
+    /// Whether the broker's clock gave all its records their time (the maximum).
+    pub fn is_log_append_time(&self) -> bool {
+        self.attributes() & 0x08 != 0
+    }
+
+    /// The codec's number: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+    pub fn codec(&self) -> i16 {
+        self.attributes() & 7
+    }
+
+    /// The producer that wrote it, -1 for one without idempotence.
+    pub fn producer_id(&self) -> i64 {
+        i64_at(&self.bytes, PRODUCER_ID_AT)
+    }
+
+    /// The producer's epoch.
+    pub fn producer_epoch(&self) -> i16 {
+        i16_at(&self.bytes, PRODUCER_EPOCH_AT)
+    }
+
+    /// The sequence number of its first record.
+    pub fn base_sequence(&self) -> i32 {
+        i32_at(&self.bytes, BASE_SEQUENCE_AT)
+    }
+
+    /// The youngest timestamp in it, ms since the epoch.
+    pub fn max_timestamp(&self) -> i64 {
+        i64_at(&self.bytes, MAX_TIMESTAMP_AT)
+    }
+
+    /// The epoch of the leader that appended it.
+    pub fn leader_epoch(&self) -> i32 {
+        i32_at(&self.bytes, LEADER_EPOCH_AT)
+    }
+
+    /// Checks the CRC and decompresses, to at most `limit` bytes.
+    pub fn open(self, limit: usize) -> Result<OpenBatch, BatchError> {
+        let offset = self.base_offset();
+        let stored = i32_at(&self.bytes, CRC_AT) as u32;
+        let computed = crc32c(&self.bytes[ATTRIBUTES_AT..]);
+        if stored != computed {
+            return Err(BatchError::Corrupt { offset, stored, computed });
+        }
+        let body = codec::decompress(self.attributes(), self.bytes.slice(HEADER_LEN..), limit)
+            .map_err(|cause| BatchError::Codec { offset, cause })?;
+        Ok(OpenBatch {
+            base_offset: offset,
+            last_offset_delta: self.last_offset_delta(),
+            base_timestamp: i64_at(&self.bytes, BASE_TIMESTAMP_AT),
+            append_time: self.is_log_append_time().then(|| self.max_timestamp()),
+            count: self.record_count(),
+            control: self.is_control(),
+            body,
+        })
+    }
+}
+
+/// A batch whose records can be read; cloning it shares the bytes.
+#[derive(Debug, Clone)]
+pub struct OpenBatch {
+    base_offset: i64,
+    last_offset_delta: i32,
+    base_timestamp: i64,
+    append_time: Option<i64>,
+    count: u32,
+    control: bool,
+    body: Bytes,
+}
+
+impl OpenBatch {
+    /// Offset of its first record.
+    pub fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    /// Where reading goes on behind it.
+    pub fn next_offset(&self) -> i64 {
+        self.base_offset + i64::from(self.last_offset_delta) + 1
+    }
+
+    /// Records in it.
+    pub fn record_count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether it holds a transaction's marker instead of records of users.
+    pub fn is_control(&self) -> bool {
+        self.control
+    }
+
+    /// The decompressed records; what [`RecordRef`]s borrow from.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// All records, from the first.
+    pub fn records(&self) -> Records<'_> {
+        Records { batch: self, pos: 0, left: self.count }
+    }
+
+    /// The record at byte `pos` of the body (0 is the first), moving `pos` behind it; `None` behind the last. After an
+    /// error `pos` stands at the end.
+    #[inline]
+    pub fn next_at(&self, pos: &mut usize) -> Option<Result<RecordRef<'_>, BatchError>> {
+        let rest = self.body.get(*pos..).filter(|rest| !rest.is_empty())?;
+        let mut d = Slice(rest);
+        match self.record(&mut d) {
+            Some(record) => {
+                *pos = self.body.len() - d.0.len();
+                Some(Ok(record))
+            }
+            None => {
+                *pos = self.body.len();
+                Some(Err(self.malformed("a record goes on behind its end")))
+            }
+        }
+    }
+
+    fn malformed(&self, what: &'static str) -> BatchError {
+        BatchError::Malformed { offset: self.base_offset, what }
+    }
+
+    #[inline]
+    fn record<'a>(&self, d: &mut Slice<'a>) -> Option<RecordRef<'a>> {
+        let length = usize::try_from(d.varint()?).ok()?;
+        let mut d = Slice(d.take(length)?);
+        d.take(1)?;
+        let timestamp = self.base_timestamp.wrapping_add(d.varint()?);
+        let delta = d.varint()?;
+        // A record outside its batch's range would make a reader believe it had read further than it has.
+        if !(0..=i64::from(self.last_offset_delta)).contains(&delta) {
+            return None;
+        }
+        let key = d.nullable()?;
+        let value = d.nullable()?;
+        let count = u32::try_from(d.varint()?).ok()?;
+        Some(RecordRef {
+            offset: self.base_offset + delta,
+            timestamp: self.append_time.unwrap_or(timestamp),
+            key,
+            value,
+            headers: Headers { rest: d.0, count },
+        })
+    }
+}
+
+/// The records of a batch.
+#[derive(Debug)]
+pub struct Records<'a> {
+    batch: &'a OpenBatch,
+    pos: usize,
+    left: u32,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<RecordRef<'a>, BatchError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match (self.batch.next_at(&mut self.pos), self.left) {
+            (None, 0) => None,
+            (None, _) => {
+                self.left = 0;
+                Some(Err(self.batch.malformed("it has fewer records than it says")))
+            }
+            (Some(_), 0) => {
+                self.pos = self.batch.body.len();
+                Some(Err(self.batch.malformed("it has more records than it says")))
+            }
+            (Some(Err(error)), _) => {
+                self.left = 0;
+                Some(Err(error))
+            }
+            (record, _) => {
+                self.left -= 1;
+                record
+            }
+        }
+    }
+}
+
+/// A record, borrowed from its batch.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'a> {
+    /// Its offset in the partition.
+    pub offset: i64,
+    /// Milliseconds since the epoch.
+    pub timestamp: i64,
+    /// Its key; `None` is null.
+    pub key: Option<&'a [u8]>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Its headers, read when asked for.
+    pub headers: Headers<'a>,
+}
+
+/// The headers of a record: an iterator that reads them one by one. It ends early at bytes that make no sense.
+#[derive(Debug, Clone, Copy)]
+pub struct Headers<'a> {
+    rest: &'a [u8],
+    count: u32,
+}
+
+impl<'a> Headers<'a> {
+    /// No headers.
+    pub const EMPTY: Self = Self { rest: &[], count: 0 };
+
+    /// How many there are left.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Their bytes in the wire's form.
+    pub fn raw(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Over bytes that [`raw`](Self::raw) gave.
+    pub fn from_raw(rest: &'a [u8], count: u32) -> Self {
+        Self { rest, count }
+    }
+
+    fn read(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+        let mut d = Slice(self.rest);
+        let key = d.nullable()?.unwrap_or_default();
+        let value = d.nullable()?;
+        self.rest = d.0;
+        Some((key, value))
+    }
+}
+
+impl<'a> Iterator for Headers<'a> {
+    /// The name's bytes, which need not be UTF-8, and the value.
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.count = self.count.checked_sub(1)?;
+        let header = self.read();
+        if header.is_none() {
+            self.count = 0;
+        }
+        header
+    }
+}
+
+/// Reads from the front of a slice.
+struct Slice<'a>(&'a [u8]);
+
+impl<'a> Slice<'a> {
+    #[inline]
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Option<i64> {
+        let (&first, rest) = self.0.split_first()?;
+        let z = if first < 0x80 {
+            self.0 = rest;
+            u64::from(first)
+        } else {
+            self.long_varint()?
+        };
+        Some((z >> 1) as i64 ^ -((z & 1) as i64))
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
+        let mut z = 0_u64;
+        for (i, &byte) in self.0.iter().enumerate().take(10) {
+            z |= u64::from(byte & 0x7f).checked_shl(7 * i as u32)?;
+            if byte < 0x80 {
+                self.0 = &self.0[i + 1..];
+                return Some(z);
+            }
+        }
+        None
+    }
+
+    /// A length and so many bytes; a negative length is null.
+    #[inline]
+    fn nullable(&mut self) -> Option<Option<&'a [u8]>> {
+        let length = self.varint()?;
+        if length < 0 {
+            return Some(None);
+        }
+        self.take(usize::try_from(length).ok()?).map(Some)
+    }
+}
