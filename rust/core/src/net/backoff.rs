@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn doubles_to_its_bound_and_jitters_below_it() {
-        for (failures, nominal) in [(0, 50), (1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (4000, 1000)] {
+        for (failures, nominal) in [(0, 50), (1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (4000, 1000)]
+        {
             let at = |random| delay(50 * MS, 1000 * MS, failures, random);
             assert_eq!(at(0), nominal * MS / 2, "{failures}");
             assert_eq!(at(u64::MAX), nominal * MS, "{failures}");

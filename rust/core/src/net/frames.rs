@@ -10,9 +10,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::oneshot;
 
@@ -70,10 +72,7 @@ impl FrameReader {
         let length = i32::from_be_bytes(head);
         let Some(length) = usize::try_from(length).ok().filter(|l| *l <= max) else {
             // What follows the length tells what speaks there (`HTTP/1.1 400`); it is usually already here.
-            return Err(ReadError::Size {
-                length: length.into(),
-                head: self.buffer.split().freeze(),
-            });
+            return Err(ReadError::Size { length: length.into(), head: self.buffer.split().freeze() });
         };
         let _ = self.buffer.split_to(4);
         let here = length.min(self.buffer.len());
@@ -130,6 +129,8 @@ pub(super) struct FrameWriter<W = OwnedWriteHalf> {
     done: usize,
     /// Bytes written since the connection began.
     position: u64,
+    /// Where the last frame ends, counted the same way.
+    end: u64,
 }
 
 /// A stream that may be written without waiting. One that cannot says `WouldBlock`, and a task writes for it.
@@ -145,11 +146,12 @@ impl TryWrite for OwnedWriteHalf {
 
 impl<W> FrameWriter<W> {
     pub(super) const fn new(io: W) -> Self {
-        Self { io, frames: VecDeque::new(), done: 0, position: 0 }
+        Self { io, frames: VecDeque::new(), done: 0, position: 0, end: 0 }
     }
 
     /// Takes over all of `queue`, in order.
     pub(super) fn take(&mut self, queue: &mut VecDeque<Outgoing>) {
+        self.end += queue.iter().map(|outgoing| outgoing.frame.len() as u64).sum::<u64>();
         self.frames.append(queue);
     }
 
@@ -162,26 +164,9 @@ impl<W> FrameWriter<W> {
         self.position
     }
 
-    /// Calls `write` with the next segments; `None` when there is nothing to write.
-    fn with_slices<T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut count = 0;
-        let mut skip = self.done;
-        'all: for outgoing in &self.frames {
-            for segment in outgoing.frame.segments() {
-                if skip >= segment.len() {
-                    skip -= segment.len();
-                    continue;
-                }
-                slices[count] = IoSlice::new(&segment[skip..]);
-                skip = 0;
-                count += 1;
-                if count == SLICES {
-                    break 'all;
-                }
-            }
-        }
-        write(&slices[..count])
+    /// Bytes written once all frames here are.
+    pub(super) const fn end(&self) -> u64 {
+        self.end
     }
 
     /// Notes that `n` more bytes are written.
@@ -209,7 +194,9 @@ impl<W: TryWrite> FrameWriter<W> {
     /// Writes until all is written (`true`) or the socket takes no more (`false`). Never waits.
     pub(super) fn try_write(&mut self) -> io::Result<bool> {
         while !self.frames.is_empty() {
-            match self.with_slices(|slices| self.io.try_write_vectored(slices)) {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = gather(&self.frames, self.done, &mut slices);
+            match self.io.try_write_vectored(&slices[..count]) {
                 Ok(n) => self.advance(n)?,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -221,18 +208,30 @@ impl<W: TryWrite> FrameWriter<W> {
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
-    /// Waits until the socket takes bytes and writes some. Dropping the future loses nothing.
-    pub(super) async fn write_some(&mut self) -> io::Result<()> {
-        let n = std::future::poll_fn(|cx| {
-            // The slices borrow the frames, the socket is borrowed mutably: take them apart.
-            let Self { io, frames, done, .. } = self;
-            let view = FrameWriter { io: (), frames: std::mem::take(frames), done: *done, position: 0 };
-            let polled = view.with_slices(|slices| std::pin::Pin::new(&mut *io).poll_write_vectored(cx, slices));
-            *frames = view.frames;
-            polled
-        })
-        .await?;
-        self.advance(n)?;
-        if self.frames.is_empty() { self.io.flush().await } else { Ok(()) }
+    /// Writes some of what there is, or registers to be woken when the socket takes more.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = gather(&self.frames, self.done, &mut slices);
+        let n = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]))?;
+        Poll::Ready(self.advance(n))
     }
+}
+
+/// The next segments of `frames`, without the first `done` bytes. Returns how many there are.
+fn gather<'a>(frames: &'a VecDeque<Outgoing>, done: usize, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+    let mut count = 0;
+    let mut skip = done;
+    for segment in frames.iter().flat_map(|outgoing| outgoing.frame.segments()) {
+        if skip >= segment.len() {
+            skip -= segment.len();
+            continue;
+        }
+        slices[count] = IoSlice::new(&segment[skip..]);
+        skip = 0;
+        count += 1;
+        if count == SLICES {
+            break;
+        }
+    }
+    count
 }

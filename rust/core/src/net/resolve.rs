@@ -30,8 +30,7 @@ pub(super) async fn open(
                 refused = Some(ConnectError::Refused { address: address.clone() });
             }
             Ok(Err(e)) => {
-                other =
-                    Some(ConnectError::Unreachable { address: address.clone(), reason: e.to_string() });
+                other = Some(ConnectError::Unreachable { address: address.clone(), reason: e.to_string() });
             }
             Err(_) => {
                 other = Some(ConnectError::ConnectTimeout { address: address.clone(), after: budget });
