@@ -1,0 +1,98 @@
+//! What can fail in a consumer, one enum per operation.
+
+use crate::config::ConfigError;
+use crate::error::ErrorKind;
+
+/// Why a consumer could not connect, or could not change its topics.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumerError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No topic was named.
+    #[error("Consumer.connect needs at least one topic")]
+    NoTopics,
+    /// The group has no name.
+    #[error("a consumer group needs a name of at least one character")]
+    NoGroup,
+    /// The start of a partition could not be resolved in time.
+    #[error(
+        "the start of {topic}/{partition} could not be resolved within {millis} ms: {reason}. \
+         Is the partition's leader up?"
+    )]
+    Start {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// How long it was tried.
+        millis: u128,
+        /// The last failure.
+        reason: String,
+    },
+    /// The consumer was closed.
+    #[error("this consumer was closed")]
+    Closed,
+}
+
+impl ConsumerError {
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(e) => e.kind(),
+            Self::NoTopics | Self::NoGroup => ErrorKind::InvalidArgument,
+            Self::Start { .. } => ErrorKind::Timeout,
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
+}
+
+/// Why a reader has no next record and never will have: the group refuses this consumer for good.
+///
+/// What may pass (a broker or the coordinator away for a while) is no error: the reader waits.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The group is gone, or this consumer may not be part of it any more.
+    #[error("the consumer group \"{group}\" refuses this consumer: {reason}. Connect again")]
+    Group {
+        /// The group.
+        group: String,
+        /// What the coordinator said.
+        reason: String,
+    },
+}
+
+impl ReadError {
+    /// The class of the error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Group { .. } => ErrorKind::Group,
+        }
+    }
+}
+
+/// Why a consumer did not close as it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The group could not be told what was handled and what is handed back; it learns it when the leases expire.
+    #[error(
+        "the group was not reached within {millis} ms: {units} units come again when their lease expires, \
+         although some of their records were handled"
+    )]
+    NotHandedBack {
+        /// Units the group still counts as ours.
+        units: usize,
+        /// How long it was tried.
+        millis: u128,
+    },
+}
+
+impl CloseError {
+    /// The class of the error.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Timeout
+    }
+}
