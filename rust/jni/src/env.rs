@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-use jni::sys::{JNIEnv, jbyteArray, jint, jobject, jstring, jvalue};
+use jni::sys::{JNIEnv, jbyteArray, jint, jlong, jlongArray, jobject, jstring, jvalue};
 use kafka_fast::error::ErrorKind;
 
 /// Why an entry point ends with a Java exception.
@@ -31,6 +31,18 @@ impl Failure {
         Self { kind, text: text.into(), possibly_written: false }
     }
 }
+
+/// Kind and text of an error of the core; each has both, but by no common trait.
+macro_rules! failure_from {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for $crate::env::Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error.kind(), error.to_string())
+            }
+        })+
+    };
+}
+pub(crate) use failure_from;
 
 impl From<Failure> for Thrown {
     fn from(failure: Failure) -> Self {
@@ -70,26 +82,18 @@ impl Env {
         Ok(unsafe { std::slice::from_raw_parts(into.as_ptr().cast(), into.len()) })
     }
 
-    /// A Java array as a vector; `None` for null.
-    pub(crate) fn bytes(&self, array: jbyteArray) -> Result<Option<Vec<u8>>, Thrown> {
-        if array.is_null() {
-            return Ok(None);
-        }
-        // SAFETY: `array` is a live local reference to a byte array, by the signature of the Java method.
-        let length = unsafe { jni_call!(self, GetArrayLength, array) };
-        let length = usize::try_from(length).map_err(|_| Thrown::Pending)?;
-        let mut bytes = Vec::with_capacity(length);
-        self.copy_bytes(array, &mut bytes.spare_capacity_mut()[..length])?;
-        // SAFETY: `copy_bytes` has written exactly `length` bytes, within the capacity.
-        unsafe { bytes.set_len(length) };
-        Ok(Some(bytes))
-    }
-
     /// Writes `bytes` to the start of a Java array that is known to be long enough.
     pub(crate) fn write_bytes(&self, array: jbyteArray, bytes: &[u8]) {
         let length = jint::try_from(bytes.len()).unwrap_or(jint::MAX);
         // SAFETY: `array` is a live byte array; the JVM checks the region against its length.
         unsafe { jni_call!(self, SetByteArrayRegion, array, 0, length, bytes.as_ptr().cast()) };
+    }
+
+    /// Writes numbers to the start of a Java array; one of another length raises a Java exception.
+    pub(crate) fn write_longs(&self, array: jlongArray, values: &[jlong]) {
+        let length = jint::try_from(values.len()).unwrap_or(jint::MAX);
+        // SAFETY: `array` is a live long array; the JVM checks the region against its length.
+        unsafe { jni_call!(self, SetLongArrayRegion, array, 0, length, values.as_ptr()) };
     }
 
     /// The length of a Java byte array.
@@ -165,11 +169,5 @@ impl Env {
                 jni_call!(self, Throw, exception);
             }
         }
-    }
-
-    /// Whether a Java exception is pending.
-    pub(crate) fn exception_pending(&self) -> bool {
-        // SAFETY: may be called at any time.
-        unsafe { jni_call!(self, ExceptionCheck) }
     }
 }

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use kafka_fast::error::ErrorKind;
@@ -83,6 +83,44 @@ pub(crate) fn poisoned(what: &str) -> Failure {
         ErrorKind::Internal,
         format!("This {what} stopped working after a defect in kafka-fast (see the first error). Close it and connect anew"),
     )
+}
+
+/// The object behind a handle.
+///
+/// # Safety
+/// `handle` came from `Arc::into_raw` of the same type, and its Java object is reachable for as long as the result is
+/// used: the Java methods hold a reachability fence around every native call, and the memory is freed only when the
+/// object is unreachable.
+pub(crate) unsafe fn object<'a, T>(handle: i64) -> &'a T {
+    // SAFETY: promised by the caller.
+    unsafe { &*(handle as usize as *const T) }
+}
+
+/// A further owner of the object behind a handle, for a task that may outlive the Java object.
+///
+/// # Safety
+/// As [`object`].
+pub(crate) unsafe fn shared<T>(handle: i64) -> Arc<T> {
+    let pointer = handle as usize as *const T;
+    // SAFETY: promised by the caller; the count is raised before the new owner exists.
+    unsafe {
+        Arc::increment_strong_count(pointer);
+        Arc::from_raw(pointer)
+    }
+}
+
+/// Frees Java's share of the object behind a handle.
+///
+/// # Safety
+/// As [`object`], and Java never uses the handle again.
+pub(crate) unsafe fn free<T>(handle: i64) {
+    // SAFETY: promised by the caller.
+    drop(unsafe { Arc::from_raw(handle as usize as *const T) });
+}
+
+/// Makes a handle of an object.
+pub(crate) fn handle_of<T>(object: Arc<T>) -> i64 {
+    Arc::into_raw(object) as usize as i64
 }
 
 /// Defines an entry point: the native method of a Java class, guarded.

@@ -11,9 +11,13 @@
 //!   unreachable, so use after close is an answer and never a crash.
 //! * Bytes are copied out of Java arrays before any lock of ours is taken.
 
+mod chunk;
 mod conf;
+mod consumer;
 mod env;
 mod guard;
 mod logs;
+mod producer;
 mod runtime;
+mod scratch;
 mod service;

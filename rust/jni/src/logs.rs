@@ -34,9 +34,13 @@ pub(crate) fn install() {
     let _ = tracing::subscriber::set_global_default(Bridge);
 }
 
+fn ours(target: &str) -> bool {
+    target.starts_with("kafka_fast") || target.starts_with("kafkafast")
+}
+
 fn logger_of(target: &str) -> u8 {
-    let room = target.strip_prefix("kafka_fast::").unwrap_or(target);
-    match room.split("::").next() {
+    // Module paths (`kafka_fast::producer::sender`), and names given on purpose (`kafkafast.producer`).
+    match target.split([':', '.']).filter(|part| !part.is_empty()).nth(1) {
         Some("producer") => PRODUCER,
         Some("consumer") => CONSUMER,
         Some("group") => GROUP,
@@ -46,7 +50,7 @@ fn logger_of(target: &str) -> u8 {
 
 impl Subscriber for Bridge {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= Level::INFO && metadata.target().starts_with("kafka_fast")
+        metadata.is_event() && *metadata.level() <= Level::INFO && ours(metadata.target())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -107,5 +111,7 @@ mod tests {
         assert_eq!(logger_of("kafka_fast::consumer"), CONSUMER);
         assert_eq!(logger_of("kafka_fast::group::state"), GROUP);
         assert_eq!(logger_of("kafka_fast::cluster"), NET);
+        assert_eq!(logger_of("kafkafast.group"), GROUP);
+        assert_eq!(logger_of("kafkafast"), NET);
     }
 }

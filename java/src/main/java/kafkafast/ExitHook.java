@@ -49,7 +49,7 @@ final class ExitHook implements Runnable {
     public void run() {
         long start = System.nanoTime();
         Map<Op, ProducerState> flushes = new LinkedHashMap<>();
-        Map<Op, Long> held = new LinkedHashMap<>();
+        Map<ProducerState, Long> held = new LinkedHashMap<>();
         List<Op> ends = new ArrayList<>();
         for (ClientState client : Service.clients()) {
             Op closing = client.closing();
@@ -57,10 +57,8 @@ final class ExitHook implements Runnable {
                 ends.add(closing);
             } else if (client instanceof ProducerState) {
                 ProducerState producer = (ProducerState) client;
-                long records = producer.waiting();
-                Op flush = producer.startFlush(LIMIT_MILLIS);
-                held.put(flush, records);
-                flushes.put(flush, producer);
+                held.put(producer, producer.delivered());
+                flushes.put(producer.startFlush(LIMIT_MILLIS), producer);
             } else {
                 ends.add(client.startClose(LIMIT_MILLIS));
             }
@@ -70,14 +68,12 @@ final class ExitHook implements Runnable {
         }
         flushes.forEach((flush, producer) -> {
             boolean ended = await(flush, start);
-            long records = held.get(flush);
-            if (ended && flush.error() == null) {
-                if (records > 0) {
-                    Log.writeAtExit(Log.WARN, Log.PRODUCER, "Producer was not closed; " + records + " records flushed at exit. Use try-with-resources");
-                }
-            } else {
-                Log.writeAtExit(Log.ERROR, Log.PRODUCER, "Producer was not closed; " + producer.waiting() + " of " + records
-                    + " records could not be sent within 5 s at exit and are lost" + (ended ? ": " + flush.error().getMessage() : ""));
+            long flushed = producer.delivered() - held.get(producer);
+            if (!ended || flush.error() != null) {
+                Log.writeAtExit(Log.ERROR, Log.PRODUCER, "Producer was not closed; " + flushed + " records flushed at exit, " + producer.waiting()
+                    + " could not be sent within 5 s and are lost" + (ended ? ": " + flush.error().getMessage() : "") + ". Use try-with-resources");
+            } else if (flushed > 0) {
+                Log.writeAtExit(Log.WARN, Log.PRODUCER, "Producer was not closed; " + flushed + " records flushed at exit. Use try-with-resources");
             }
         });
     }

@@ -17,7 +17,8 @@ final class NativeProducer {
 
     static native int send(long handle, int topicId, byte[] value, int length);
 
-    static native int sendRecord(long handle, int topicId, int partition, long timestamp, byte[] key, byte[] value, byte[] headers, long token);
+    static native int sendRecord(long handle, int topicId, int partition, long timestamp, byte[] key, int keyLength, byte[] value, int valueLength,
+        byte[] headers, int headersLength, long token);
 
     static native int cachedTopic(long handle, String topic);
 
@@ -29,7 +30,7 @@ final class NativeProducer {
 
     static native void closeRoom(long room);
 
-    static native String fullText(long handle, long maxBlockMillis);
+    static native String fullText(long handle);
 
     static native void startFlush(long handle);
 

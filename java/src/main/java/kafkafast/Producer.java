@@ -187,7 +187,8 @@ public final class Producer implements AutoCloseable {
             long token = Service.register(delivery);
             boolean taken = false;
             try {
-                IntSupplier attempt = () -> NativeProducer.sendRecord(handle, id, partition, timestamp, key, value, headers, token);
+                IntSupplier attempt = () -> NativeProducer.sendRecord(handle, id, partition, timestamp, key, length(key), value, length(value),
+                    headers, length(headers), token);
                 int code = attempt.getAsInt();
                 if (code != NativeProducer.TAKEN) {
                     again(code, attempt);
@@ -202,6 +203,10 @@ public final class Producer implements AutoCloseable {
         } finally {
             Reference.reachabilityFence(this);
         }
+    }
+
+    private static int length(byte[] bytes) {
+        return bytes == null ? -1 : bytes.length;
     }
 
     /** The slow way of a send: waits for room, or throws what the code means. */
@@ -229,7 +234,7 @@ public final class Producer implements AutoCloseable {
                 }
                 long left = TimeUnit.MILLISECONDS.toNanos(maxBlockMillis) - (System.nanoTime() - start);
                 if (left <= 0) {
-                    throw new TimeoutException(NativeProducer.fullText(handle, maxBlockMillis));
+                    throw new TimeoutException(NativeProducer.fullText(handle));
                 }
                 if (!worth) {
                     LockSupport.parkNanos(this, Math.min(left, Op.SLICE));

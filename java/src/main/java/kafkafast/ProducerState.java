@@ -6,9 +6,13 @@ final class ProducerState extends ClientState {
         super("Producer", handle);
     }
 
-    /** Records taken and not yet acknowledged. */
+    /** Records in sealed batches that are not acknowledged yet. */
     long waiting() {
         return ProducerStats.read(handle).getWaitingRecords();
+    }
+
+    long delivered() {
+        return ProducerStats.read(handle).getDeliveredRecords();
     }
 
     /** Starts to send everything; never throws. */

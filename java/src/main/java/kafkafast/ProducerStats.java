@@ -135,7 +135,7 @@ public final class ProducerStats {
     }
 
     /**
-     * Records taken and neither acknowledged nor failed, open batches included as far as they are known.
+     * Records in sealed batches that are neither acknowledged nor failed.
      *
      * @return a number of records
      */
