@@ -278,6 +278,23 @@ impl SealedBatch {
     }
 }
 
+/// Gives a finished batch another producer's identity, or none: after a producer's epoch was raised (KIP-360) its
+/// batches are numbered anew. Copies the batch only when somebody else still holds its bytes.
+pub fn restamp(batch: Bytes, stamp: Option<ProducerStamp>) -> Bytes {
+    let stamp = stamp.unwrap_or(ProducerStamp { id: -1, epoch: -1, base_sequence: -1 });
+    let mut buf: Vec<u8> = recycle_or_copy(batch);
+    buf[PRODUCER_ID_AT..PRODUCER_EPOCH_AT].copy_from_slice(&stamp.id.to_be_bytes());
+    buf[PRODUCER_EPOCH_AT..BASE_SEQUENCE_AT].copy_from_slice(&stamp.epoch.to_be_bytes());
+    buf[BASE_SEQUENCE_AT..COUNT_AT].copy_from_slice(&stamp.base_sequence.to_be_bytes());
+    let crc = crc32c(&buf[ATTRIBUTES_AT..]);
+    buf[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+    buf.into()
+}
+
+fn recycle_or_copy(batch: Bytes) -> Vec<u8> {
+    batch.try_into_mut().map_or_else(|shared| shared.to_vec(), Into::into)
+}
+
 /// The buffer of a finished batch that nobody else holds any more, for use by another.
 pub fn recycle(batch: Bytes) -> Option<Vec<u8>> {
     batch.try_into_mut().ok().map(Into::into)
