@@ -207,8 +207,7 @@ impl Shared {
         let plenty = self.memory.used() < self.memory.total() / 2;
         let expected = if plenty { slot.last_bytes + slot.last_bytes / 8 } else { 0 };
         let wanted = expected.min(batch_bytes + bound).max(FIRST_STEP_BYTES).max(least);
-        let (lease, buffer) =
-            self.buffer(wanted, least).ok_or(AppendError::Full { needed: least })?;
+        let (lease, buffer) = self.buffer(wanted, least).ok_or(AppendError::Full { needed: least })?;
         let builder = BatchBuilder::from_buffer(buffer);
         let limit = builder.capacity().min(lease.bytes()).min(batch_bytes.max(least));
         slot.open = Some(Open { builder, limit, lease, pass: self.gates.pass(), delivery: None });

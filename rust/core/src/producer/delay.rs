@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::partition_queue::backoff;
-use super::shared::Shared;
+use super::shared::{Shared, stopped};
 use super::topic::Partition;
 
 /// Partitions that arrived since the task last looked. Bounded by the partitions: each is on one list.
@@ -60,7 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         };
         let mut metadata_changed = false;
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(&mut stop) => return,
             changed = updates.changed() => match changed {
                 Ok(()) => metadata_changed = true,
                 // The cluster has been closed under the producer; nothing changes any more.

@@ -249,8 +249,7 @@ mod tests {
                 calls.fetch_add(1, Ordering::SeqCst);
             });
         }
-        let error =
-            DeliveryError::Closed { topic: Arc::from("data"), partition: 3, possibly_written: false };
+        let error = DeliveryError::Closed { topic: Arc::from("data"), partition: 3, possibly_written: false };
         batch.settle(0..2, Outcome::Failed(error));
         assert_eq!(calls.load(Ordering::SeqCst), 2);
         assert!(late.as_mut().poll(&mut cx).is_pending());

@@ -2,7 +2,48 @@
 
 use std::sync::Arc;
 
+use crate::cluster::{ConnectError, TopicError};
+use crate::config::ConfigError;
 use crate::error::ErrorKind;
+
+/// What an operation of the producer as a whole can end with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProducerError {
+    /// Settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The cluster was not reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Nothing is known about the topic.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The record was not accepted.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The buffer stayed full.
+    #[error("No room within max.block.ms={max_block_ms}: {obstacle}")]
+    NoRoom {
+        /// The setting.
+        max_block_ms: u64,
+        /// What is in the way.
+        obstacle: String,
+    },
+}
+
+impl ProducerError {
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(error) => error.kind(),
+            Self::Connect(error) => error.kind(),
+            Self::Topic(error) => error.kind(),
+            Self::Append(error) => error.kind(),
+            Self::NoRoom { .. } => ErrorKind::Timeout,
+        }
+    }
+}
 
 /// A record that was not accepted. None of these blocks or waits.
 #[derive(Debug, thiserror::Error)]
@@ -161,8 +202,10 @@ impl DeliveryError {
 
 /// `close` ended before everything was delivered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Producer.close gave up after {waited_ms} ms: {not_sent} records were not sent, {possibly_written} were \
-    sent and not acknowledged (possibly written){reason}")]
+#[error(
+    "Producer.close gave up after {waited_ms} ms: {not_sent} records were not sent, {possibly_written} were \
+    sent and not acknowledged (possibly written){reason}"
+)]
 pub struct CloseError {
     /// Records that are certainly not in the log.
     pub not_sent: u64,

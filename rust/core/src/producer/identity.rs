@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::partition_queue::{Identity, backoff};
-use super::shared::Shared;
+use super::shared::{Shared, stopped};
 use crate::cluster::Purpose;
 use crate::config::Acks;
 use crate::net::CallError;
@@ -42,7 +42,7 @@ impl Standing {
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
     let standing = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => return,
+        () = stopped(&mut stop) => return,
         standing = ask(&shared) => standing,
     };
     shared.identity.send_replace(standing);
@@ -62,32 +62,32 @@ async fn ask(shared: &Shared) -> Standing {
     let mut failures = 0;
     let mut refused_since: Option<Instant> = None;
     loop {
-        let answer = shared.cluster.call_any(Purpose::Control, &request, shared.settings.request_timeout).await;
-        let code = answer.as_ref().map(|answer| ErrorCode(answer.error_code));
-        match (answer, code) {
-            (Ok(answer), Ok(ErrorCode::NONE)) => {
-                let (id, epoch) = (answer.producer_id, answer.producer_epoch);
-                return Standing::With(Identity { id, epoch });
-            }
-            (_, Ok(code)) => {
+        let answer =
+            shared.cluster.call_any(Purpose::Control, &request, shared.settings.request_timeout).await;
+        match answer {
+            Ok(answer) => {
+                let code = ErrorCode(answer.error_code);
+                if code.is_ok() {
+                    let (id, epoch) = (answer.producer_id, answer.producer_epoch);
+                    return Standing::With(Identity { id, epoch });
+                }
                 let since = *refused_since.get_or_insert_with(Instant::now);
                 if !code.retriable() || since.elapsed() > PATIENCE {
-                    tracing::info!(target: "kafkafast.producer",
-                        "The cluster gives no producer id ({code}): a retried batch may be written twice");
-                    return Standing::Without;
+                    return without(&code);
                 }
             }
-            (Err(error @ (CallError::Unsupported { .. } | CallError::Decode { .. })), _) => {
-                tracing::info!(target: "kafkafast.producer",
-                    "The cluster gives no producer id ({error}): a retried batch may be written twice");
-                return Standing::Without;
+            Err(error @ (CallError::Unsupported { .. } | CallError::Decode { .. })) => {
+                return without(&error);
             }
-            (Err(error), _) => {
-                tracing::debug!(target: "kafkafast.producer", "no producer id yet: {error}");
-            }
-            (Ok(_), Err(_)) => unreachable!("an answer has a code"),
+            Err(error) => tracing::debug!(target: "kafkafast.producer", "no producer id yet: {error}"),
         }
         failures += 1;
         tokio::time::sleep(backoff(failures, super::noise())).await;
     }
+}
+
+fn without(reason: &dyn std::fmt::Display) -> Standing {
+    tracing::info!(target: "kafkafast.producer",
+        "The cluster gives no producer id ({reason}): a batch that is sent again may be written twice");
+    Standing::Without
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::shared::Shared;
+use super::shared::{Shared, stopped};
 use super::topic::Partition;
 
 /// Longest wait of a batch that could be sent, when no linger is set.
@@ -131,7 +131,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
         };
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(&mut stop) => return,
             () = linger.wake.notified() => {}
             () = timer => {}
         }

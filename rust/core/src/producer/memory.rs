@@ -16,8 +16,8 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -72,6 +72,11 @@ impl Memory {
 
     pub(super) fn total(&self) -> usize {
         self.total
+    }
+
+    /// Whether `bytes` could be taken now by somebody who has waited.
+    pub(super) fn has(&self, bytes: usize) -> bool {
+        self.free.load(SeqCst) >= bytes.min(self.total)
     }
 
     /// Takes `bytes`, or nothing when they are not there or are kept for a waiter.

@@ -118,7 +118,13 @@ impl<B> PartitionQueue<B> {
     /// Adds a sealed batch of `count` records at the end. True: put the partition on its leader's list.
     pub(super) fn push(&mut self, batch: B, count: u32) -> bool {
         debug_assert!(count > 0, "an empty batch is never sealed");
-        self.waiting.push_back(Waiting { order: self.next_order, count, stamp: None, returned: false, batch });
+        self.waiting.push_back(Waiting {
+            order: self.next_order,
+            count,
+            stamp: None,
+            returned: false,
+            batch,
+        });
         self.next_order += u64::from(count);
         self.list()
     }
@@ -203,11 +209,6 @@ impl<B> PartitionQueue<B> {
     /// Failures since the last batch that ended well.
     pub(super) fn failures(&self) -> u32 {
         self.failures
-    }
-
-    /// When the partition may send again after a failure.
-    pub(super) fn not_before(&self) -> Option<Instant> {
-        self.not_before
     }
 
     /// Whether a batch sealed now would have to wait for others.

@@ -62,8 +62,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: V
     compress(shared.settings.codec, &mut flights).await;
     let request = build(&shared, &mut flights);
     shared.counters.requests.add(1);
-    let before: Vec<bool> =
-        flights.iter_mut().map(|f| f.batch.receipt.set_possibly_written(true)).collect();
+    let before: Vec<bool> = flights.iter_mut().map(|f| f.batch.receipt.set_possibly_written(true)).collect();
     let result = call(&shared, &broker, &request).await;
     // The request holds the batches' bytes; without it their buffers can be used again.
     drop(request);
@@ -97,7 +96,8 @@ async fn call(
 ) -> Result<Option<ProduceResponse>, CallError> {
     let timeout = shared.settings.request_timeout;
     if shared.settings.acks == Acks::None {
-        shared.cluster.send_only(broker.node, Purpose::Produce, request, timeout).await.map(|()| None)
+        let connection = shared.cluster.connection(broker.node, Purpose::Produce).await?;
+        connection.send_only(request, timeout).await.map(|()| None)
     } else {
         shared.cluster.call(broker.node, Purpose::Produce, request, timeout).await.map(Some)
     }
@@ -155,8 +155,7 @@ fn build(shared: &Shared, flights: &mut [Flight]) -> ProduceRequest {
         };
         shared.counters.bytes_sent.add(bytes.len() as u64);
         let name = &flight.partition.topic;
-        let data =
-            PartitionProduceData { index: flight.partition.index, records: Some(bytes.clone()) };
+        let data = PartitionProduceData { index: flight.partition.index, records: Some(bytes.clone()) };
         match topics.last_mut() {
             Some(topic) if topic.name == *name => topic.partition_data.push(data),
             _ => {
@@ -321,13 +320,7 @@ impl End<'_> {
         }
     }
 
-    fn back_in_pieces(
-        &mut self,
-        partition: Arc<Partition>,
-        ticket: Ticket,
-        rest: Batch,
-        first: Batch,
-    ) {
+    fn back_in_pieces(&mut self, partition: Arc<Partition>, ticket: Ticket, rest: Batch, first: Batch) {
         let counts = (first.count(), rest.count());
         if partition.with_queue(|queue| queue.split(ticket, vec![(first, counts.0), (rest, counts.1)])) {
             self.place.push(partition);
@@ -382,12 +375,7 @@ impl End<'_> {
 }
 
 /// Moves the first half out of `batch`, which keeps the second.
-fn split_batch(
-    partition: &Partition,
-    batch: &mut Batch,
-    first: BatchBuilder,
-    second: BatchBuilder,
-) -> Batch {
+fn split_batch(partition: &Partition, batch: &mut Batch, first: BatchBuilder, second: BatchBuilder) -> Batch {
     let plain = batch.plain_bytes;
     let halves = first.len() + second.len();
     partition.queued_bytes.fetch_add(halves, Relaxed);
@@ -401,8 +389,8 @@ fn split_batch(
 
 /// The limit in a broker's text, e.g. "... exceeds the maximum configured value of 1048588.": its last number.
 fn limit_in(text: &str) -> Option<usize> {
-    let numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
-    numbers.last()?.parse().ok()
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+    numbers.next_back()?.parse().ok()
 }
 
 #[cfg(test)]

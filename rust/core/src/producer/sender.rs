@@ -15,7 +15,7 @@ use super::batch::Batch;
 use super::identity::Standing;
 use super::partition_queue::{Identity, Next, Ticket};
 use super::request;
-use super::shared::{Broker, Shared};
+use super::shared::{Broker, Shared, stopped};
 use super::topic::Partition;
 
 /// Requests of one producer in flight to one broker; what is sealed meanwhile shares the next.
@@ -36,8 +36,8 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
     let mut standing = shared.identity.subscribe();
     let known = tokio::select! {
         biased;
-        _ = stop.wait_for(|stop| *stop) => return,
-        standing = standing.wait_for(|standing| *standing != Standing::Asking) => standing.map(|s| *s),
+        () = stopped(&mut stop) => return,
+        known = async { standing.wait_for(|s| *s != Standing::Asking).await.map(|s| *s) } => known,
     };
     // The sender half lives in `shared`, so there always is an answer.
     let identity = known.ok().and_then(Standing::identity);
@@ -55,7 +55,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
         }
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(&mut stop) => return,
             ended = any(&mut requests), if !requests.is_empty() => {
                 broker.in_flight.fetch_sub(ended, SeqCst);
                 shared.linger.broker_freed();

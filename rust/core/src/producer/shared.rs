@@ -163,7 +163,8 @@ impl Shared {
         // One at a time, and not while the producer is being marked closed.
         let _updating = self.updating.lock();
         let closed = self.closed.get().is_some();
-        let count = meta.partitions.iter().filter_map(|p| u32::try_from(p.index).ok()).max().map_or(0, |i| i + 1);
+        let count =
+            meta.partitions.iter().filter_map(|p| u32::try_from(p.index).ok()).max().map_or(0, |i| i + 1);
         for _ in topic.partitions.len()..count {
             topic.partitions.push(|index| {
                 let partition = Partition::new(topic, index as i32, NO_NODE, window);
@@ -249,7 +250,9 @@ impl Shared {
 
     /// Who closed it, for those who found a slot closed.
     pub(super) fn closed_by(&self) -> Arc<ClosedBy> {
-        Arc::clone(self.closed.get().expect("invariant: slots are closed after the producer is marked closed"))
+        Arc::clone(
+            self.closed.get().expect("invariant: slots are closed after the producer is marked closed"),
+        )
     }
 
     /// Closes every slot: afterwards nothing is appended, and what was appended is queued.
@@ -258,6 +261,17 @@ impl Shared {
         let sealed = partitions.filter(|p| self.seal_now(p, true)).cloned().collect::<Vec<_>>();
         self.place_all(sealed);
         self.memory.wake_all();
+    }
+
+    /// Like [`seal_all_and_close`](Self::seal_all_and_close), but nothing is sent any more. Returns the records
+    /// that are not in flight and not delivered.
+    pub(super) fn close_slots(self: &Arc<Self>) -> u64 {
+        let mut left = 0;
+        for partition in self.topics.iter().flat_map(|topic| topic.partitions.iter()) {
+            self.seal_now(partition, true);
+            left += partition.queue.lock().waiting().map(|batch| u64::from(batch.count())).sum::<u64>();
+        }
+        left
     }
 
     /// Drops what has not been sent; its deliveries end as closed. Only after the tasks have ended.
@@ -283,6 +297,12 @@ impl Shared {
         let down = (since != 0).then(|| Duration::from_micros(self.now_us().saturating_sub(since)));
         Some(Obstacle { node, bytes, down })
     }
+}
+
+/// Ends when the producer does.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that `Shared` is gone, which no task outlives.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// See [`Shared::obstacle`].

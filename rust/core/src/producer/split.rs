@@ -23,7 +23,9 @@ pub(super) fn halve(batch: Bytes, plain_bytes: usize) -> Result<(BatchBuilder, B
         let copy = Record { key: record.key, value: record.value, headers: &headers };
         // The first takes half of the bytes, at least one record, and leaves at least one.
         let to_first = index == 0
-            || (second.is_empty() && index + 1 < count && first.len() + record_bytes(&copy) <= plain_bytes / 2);
+            || (second.is_empty()
+                && index + 1 < count
+                && first.len() + record_bytes(&copy) <= plain_bytes / 2);
         let target = if to_first { &mut first } else { &mut second };
         target.append(record.timestamp, &copy);
         index += 1;

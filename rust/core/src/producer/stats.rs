@@ -70,7 +70,12 @@ impl Counter {
 }
 
 impl Counters {
-    pub(super) fn snapshot(&self, buffered_bytes: usize, buffer_memory: usize, waiting: usize) -> ProducerStats {
+    pub(super) fn snapshot(
+        &self,
+        buffered_bytes: usize,
+        buffer_memory: usize,
+        waiting: usize,
+    ) -> ProducerStats {
         ProducerStats {
             records: self.records.get(),
             bytes: self.bytes.get(),

@@ -163,7 +163,12 @@ fn fates() -> impl Strategy<Value = Fate> {
 }
 
 /// Runs `sizes` batches through the queue; returns the log and the batches that were given up.
-fn run(window: usize, identity: Option<Identity>, sizes: &[u64], fates: &[Fate]) -> (Vec<Records>, Vec<Records>) {
+fn run(
+    window: usize,
+    identity: Option<Identity>,
+    sizes: &[u64],
+    fates: &[Fate],
+) -> (Vec<Records>, Vec<Records>) {
     let mut now = Instant::now();
     let mut queue = PartitionQueue::new(window);
     let mut broker = Broker::default();
