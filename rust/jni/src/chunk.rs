@@ -108,7 +108,7 @@ fn headers_size(headers: &Headers<'_>) -> usize {
     if headers.is_empty() {
         return 0;
     }
-    4 + headers.clone().map(|(key, value)| 8 + key.len() + value.map_or(0, <[u8]>::len)).sum::<usize>()
+    4 + headers.map(|(key, value)| 8 + key.len() + value.map_or(0, <[u8]>::len)).sum::<usize>()
 }
 
 impl ChunkSink for Chunk<'_> {
@@ -137,7 +137,7 @@ impl ChunkSink for Chunk<'_> {
         self.bytes(record.key.unwrap_or_default());
         self.bytes(record.value.unwrap_or_default());
         if headers > 0 {
-            self.headers(record.headers.clone());
+            self.headers(record.headers);
         }
         self.count += 1;
         Put::Taken

@@ -76,6 +76,9 @@ mod tests {
         assert_eq!(config.client_id, "");
         assert!(parse("").is_ok());
         assert_eq!(parse("acks\x002\0").unwrap_err().kind, ErrorKind::Config);
-        assert_eq!(parse_checked("lease-ms\x0010\0heartbeat-ms\x0010\0").unwrap_err().kind, ErrorKind::Config);
+        assert_eq!(
+            parse_checked("lease-ms\x0010\0heartbeat-ms\x0010\0").unwrap_err().kind,
+            ErrorKind::Config
+        );
     }
 }

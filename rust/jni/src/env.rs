@@ -162,8 +162,11 @@ impl Env {
             if text.is_null() {
                 return;
             }
-            let arguments =
-                [jvalue { i: failure.kind.code() }, jvalue { l: text }, jvalue { z: failure.possibly_written }];
+            let arguments = [
+                jvalue { i: failure.kind.code() },
+                jvalue { l: text },
+                jvalue { z: failure.possibly_written },
+            ];
             let exception = jni_call!(self, CallStaticObjectMethodA, class, method, arguments.as_ptr());
             if !jni_call!(self, ExceptionCheck) && !exception.is_null() {
                 jni_call!(self, Throw, exception);

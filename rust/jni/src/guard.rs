@@ -7,8 +7,8 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::{Arc, Once};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Once};
 
 use kafka_fast::error::ErrorKind;
 
@@ -40,7 +40,8 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     let noted = LAST_PANIC.with_borrow_mut(std::mem::take);
     let said = payload.downcast_ref::<&str>().map(ToString::to_string);
     let said = said.or_else(|| payload.downcast_ref::<String>().cloned());
-    let what = if noted.is_empty() { said.unwrap_or_else(|| "a panic without text".to_owned()) } else { noted };
+    let what =
+        if noted.is_empty() { said.unwrap_or_else(|| "a panic without text".to_owned()) } else { noted };
     format!("Defect in kafka-fast, please report it: {what}")
 }
 
@@ -81,7 +82,9 @@ impl Drop for Poison<'_> {
 pub(crate) fn poisoned(what: &str) -> Failure {
     Failure::new(
         ErrorKind::Internal,
-        format!("This {what} stopped working after a defect in kafka-fast (see the first error). Close it and connect anew"),
+        format!(
+            "This {what} stopped working after a defect in kafka-fast (see the first error). Close it and connect anew"
+        ),
     )
 }
 

@@ -84,9 +84,7 @@ fn code(result: Result<(), AppendError>) -> Result<jint, Thrown> {
 #[cold]
 fn refused(error: AppendError) -> Result<jint, Thrown> {
     match error {
-        AppendError::Full { needed } => {
-            Ok(FULL.saturating_sub(jint::try_from(needed).unwrap_or(jint::MAX)))
-        }
+        AppendError::Full { needed } => Ok(FULL.saturating_sub(jint::try_from(needed).unwrap_or(jint::MAX))),
         AppendError::Closed(_) => Ok(CODE_CLOSED),
         other => Err(Failure::from(other).into()),
     }
@@ -162,7 +160,8 @@ entry! {
 
 /// Reads the form `Headers.java` writes.
 fn decode_headers(mut bytes: &[u8]) -> Result<Vec<Header<'_>>, Thrown> {
-    let broken = || Thrown::from(Failure::new(ErrorKind::Internal, "headers came in a form that is not ours"));
+    let broken =
+        || Thrown::from(Failure::new(ErrorKind::Internal, "headers came in a form that is not ours"));
     let mut take = |length: usize| {
         let (mine, rest) = bytes.split_at_checked(length).ok_or_else(broken)?;
         bytes = rest;

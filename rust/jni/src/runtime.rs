@@ -30,8 +30,9 @@ pub(crate) fn start() -> Result<(), Failure> {
             .thread_name_fn(move || format!("kafkafast-{}", number.fetch_add(1, Ordering::Relaxed)))
             .enable_all()
             .build();
-        let built =
-            built.map_err(|e| Failure::new(ErrorKind::Internal, format!("Cannot start kafka-fast's threads: {e}")))?;
+        let built = built.map_err(|e| {
+            Failure::new(ErrorKind::Internal, format!("Cannot start kafka-fast's threads: {e}"))
+        })?;
         *runtime = Some(built);
     }
     Ok(())

@@ -149,9 +149,7 @@ where
                 format!("the operation did not end within {} s", limit.as_secs()),
             )),
             Err(lost) => match lost.try_into_panic() {
-                Ok(payload) => {
-                    Err(Failure::new(ErrorKind::Internal, guard::panic_text(payload.as_ref())))
-                }
+                Ok(payload) => Err(Failure::new(ErrorKind::Internal, guard::panic_text(payload.as_ref()))),
                 Err(_) => return,
             },
         };
@@ -181,7 +179,10 @@ fn drain(into: &mut Vec<u8>, capacity: usize, wait: Duration) {
         }
     }
     if inner.logs_dropped > 0 && inner.logs < MAX_LOGS {
-        let text = format!("{} log lines were dropped: they came faster than they could be written", inner.logs_dropped);
+        let text = format!(
+            "{} log lines were dropped: they came faster than they could be written",
+            inner.logs_dropped
+        );
         inner.logs_dropped = 0;
         inner.logs += 1;
         inner.events.push_back(Event::Log { level: logs::WARN, logger: logs::NET, text });
