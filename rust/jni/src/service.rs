@@ -140,7 +140,7 @@ where
     let report = Report(Some(token));
     let limit = limit.saturating_add(GRACE);
     // Two tasks: the outer one lives when the inner one panics.
-    let inner = handle.spawn(tokio::time::timeout(limit, operation));
+    let inner = handle.spawn(async move { tokio::time::timeout(limit, operation).await });
     handle.spawn(async move {
         let result = match inner.await {
             Ok(Ok(result)) => result,
