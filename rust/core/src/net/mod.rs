@@ -1,1 +1,19 @@
-//! See docs/DESIGN.md.
+//! One socket to one broker: connecting, and pipelined requests with their answers.
+//!
+//! [`Connection`] is all the rooms above need. Its parts: `resolve` finds a socket, `handshake` learns which
+//! versions the broker speaks and tells what is there when it is not Kafka, `frames` moves bytes, `connection`
+//! matches answers to requests. [`BackOff`] is how everything here waits before it tries again.
+
+mod backoff;
+mod connection;
+mod error;
+mod frames;
+mod handshake;
+mod resolve;
+
+pub(crate) use backoff::random;
+pub(crate) use error::Span;
+
+pub use backoff::BackOff;
+pub use connection::{Connection, ConnectionOptions, Pending};
+pub use error::{CallError, CloseReason, ConnectError};

@@ -1,0 +1,202 @@
+//! What can go wrong between this client and the cluster, in words that say what to do.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::name::TopicNameError;
+use crate::config::{BrokerAddress, ConfigError};
+use crate::error::ErrorKind;
+use crate::net::{self, CallError, Span};
+use crate::wire::ErrorCode;
+
+/// Why [`Cluster::connect`](super::Cluster::connect) did not reach the cluster.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No broker was named.
+    #[error("connect needs at least one broker, e.g. bootstrap.servers=localhost:9092")]
+    NoBrokers,
+    /// Settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// None of the brokers could be used, and waiting would not have changed that.
+    #[error("{}", Each(.0))]
+    Unusable(Vec<Arc<net::ConnectError>>),
+    /// None of the brokers answered in time.
+    #[error("No broker answered within {}: {}", Span(*.within), Each(.errors))]
+    NoAnswer {
+        /// How long was waited.
+        within: Duration,
+        /// The last error of each broker, in the order they were named.
+        errors: Vec<Arc<net::ConnectError>>,
+    },
+    /// A broker accepted the connection and then failed to say who is in the cluster.
+    #[error("{broker} answered, but not with its metadata: {error}")]
+    NoMetadata {
+        /// The broker asked.
+        broker: BrokerAddress,
+        /// What happened to the request.
+        error: CallError,
+    },
+    /// The brokers the cluster names cannot be reached from here.
+    #[error(
+        "Bootstrap {bootstrap} answered, but the cluster advertises broker {node} as {advertised}, which this \
+         machine cannot reach. Fix advertised.listeners ({error})"
+    )]
+    Advertised {
+        /// The broker that answered.
+        bootstrap: BrokerAddress,
+        /// The id of the first broker the cluster named.
+        node: i32,
+        /// The address it advertises.
+        advertised: BrokerAddress,
+        /// Why it could not be reached.
+        error: Arc<net::ConnectError>,
+    },
+}
+
+impl ConnectError {
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoBrokers | Self::Config(_) => ErrorKind::Config,
+            Self::Unusable(errors) => errors.first().map_or(ErrorKind::Unreachable, |e| e.kind()),
+            Self::NoMetadata { error, .. } => error.kind(),
+            Self::NoAnswer { .. } | Self::Advertised { .. } => ErrorKind::Unreachable,
+        }
+    }
+}
+
+/// Several errors in one line, each once.
+struct Each<'a>(&'a [Arc<net::ConnectError>]);
+
+impl fmt::Display for Each<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said: Vec<String> = Vec::new();
+        for error in self.0.iter().map(ToString::to_string) {
+            if !said.contains(&error) {
+                said.push(error);
+            }
+        }
+        f.write_str(&said.join("; "))
+    }
+}
+
+/// Why nothing can be said about a topic, or done with it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TopicError {
+    /// A name no broker accepts.
+    #[error(transparent)]
+    IllegalName(#[from] TopicNameError),
+    /// No such topic, and brokers do not create it.
+    #[error(
+        "Topic \"{topic}\" does not exist and auto-creation is off. kafka-topics.sh --create --topic {topic} ..., \
+         or Admin.createTopic"
+    )]
+    Unknown {
+        /// The topic.
+        topic: Arc<str>,
+    },
+    /// The broker does not let us see it.
+    #[error("This user may not DESCRIBE topic \"{topic}\" (TOPIC_AUTHORIZATION_FAILED)")]
+    NotAuthorized {
+        /// The topic.
+        topic: Arc<str>,
+    },
+    /// The topic exists and no partition of it has a leader.
+    #[error("Topic \"{topic}\" has no partition with a leader after {}: are its brokers down?", Span(*.within))]
+    NoLeader {
+        /// The topic.
+        topic: Arc<str>,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// No broker answered in time.
+    #[error("No metadata of topic \"{topic}\" within {}: {}", Span(*.within), .error.as_deref().unwrap_or("no broker answered"))]
+    Timeout {
+        /// The topic.
+        topic: Arc<str>,
+        /// How long was waited.
+        within: Duration,
+        /// What the last try failed with.
+        error: Option<Arc<str>>,
+    },
+    /// The topic to create is there already.
+    #[error("Topic \"{topic}\" exists already")]
+    Exists {
+        /// The topic.
+        topic: Arc<str>,
+    },
+    /// The broker refused to create or describe it.
+    #[error("Topic \"{topic}\": {code}{}", .message.as_deref().map_or(String::new(), |m| format!(" ({m})")))]
+    Refused {
+        /// The topic.
+        topic: Arc<str>,
+        /// The broker's error.
+        code: ErrorCode,
+        /// The broker's words, if any.
+        message: Option<Arc<str>>,
+    },
+    /// The client was closed.
+    #[error("The client was closed")]
+    Closed,
+}
+
+impl TopicError {
+    /// The class of the error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::IllegalName(_) => ErrorKind::InvalidTopic,
+            Self::Unknown { .. } => ErrorKind::UnknownTopic,
+            Self::NotAuthorized { .. } => ErrorKind::Authorization,
+            Self::NoLeader { .. } | Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Exists { .. } | Self::Refused { .. } => ErrorKind::InvalidArgument,
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
+}
+
+/// Why offsets could not be learned.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum OffsetsError {
+    /// A partition's leader did not answer in time, or there was none.
+    #[error("No offset of {topic}/{partition} within {}: {error}", Span(*.within))]
+    Timeout {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// How long was waited.
+        within: Duration,
+        /// What the last try failed with.
+        error: Arc<str>,
+    },
+    /// The leader refused.
+    #[error("Offset of {topic}/{partition}: {code}")]
+    Refused {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The broker's error.
+        code: ErrorCode,
+    },
+    /// The client was closed.
+    #[error("The client was closed")]
+    Closed,
+}
+
+impl OffsetsError {
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Refused { code: ErrorCode::TOPIC_AUTHORIZATION_FAILED, .. } => ErrorKind::Authorization,
+            Self::Refused { .. } => ErrorKind::Protocol,
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
+}
