@@ -51,7 +51,11 @@ impl Shared {
         append: &Append<'_>,
     ) -> Result<Option<Delivery>, AppendError> {
         let record = append.record;
-        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        let mut bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        if !record.headers.is_empty() {
+            bytes +=
+                record.headers.iter().map(|h| h.key.len() + h.value.map_or(0, <[u8]>::len)).sum::<usize>();
+        }
         if bytes >= self.settings.batch_byte_limit {
             return Err(AppendError::TooLarge {
                 bytes,
@@ -209,7 +213,7 @@ impl Shared {
         let wanted = expected.min(batch_bytes + bound).max(FIRST_STEP_BYTES).max(least);
         let (lease, buffer) = self.buffer(wanted, least).ok_or(AppendError::Full { needed: least })?;
         let builder = BatchBuilder::from_buffer(buffer);
-        let limit = builder.capacity().min(lease.bytes()).min(batch_bytes.max(least));
+        let limit = builder.capacity().min(batch_bytes.max(least));
         slot.open = Some(Open { builder, limit, lease, pass: self.gates.pass(), delivery: None });
         slot.clock.reset();
         partition.opened_us.store(self.now_us().max(1), Relaxed);
@@ -230,8 +234,9 @@ impl Shared {
             }
             self.memory.recycle(buffer);
         }
-        let lease = self.memory.try_take(wanted).or_else(|| self.memory.try_take(least))?;
-        let bytes = lease.bytes();
+        // A record near the limit may need a few bytes more than all memory, for its framing: it gets them.
+        let take = |bytes: usize| Some((self.memory.try_take(bytes.min(self.memory.total()))?, bytes));
+        let (lease, bytes) = take(wanted).or_else(|| take(least))?;
         Some((lease, Vec::with_capacity(bytes)))
     }
 
@@ -242,7 +247,7 @@ impl Shared {
             return Err(AppendError::Full { needed: least - open.lease.bytes() });
         }
         open.builder.grow_to(open.lease.bytes());
-        open.limit = open.builder.capacity().min(open.lease.bytes()).min(batch_bytes.max(least));
+        open.limit = open.builder.capacity().min(batch_bytes.max(least));
         Ok(())
     }
 

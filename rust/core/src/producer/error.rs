@@ -59,10 +59,10 @@ pub enum AppendError {
     /// The producer was closed.
     #[error("{0}")]
     Closed(Arc<ClosedBy>),
-    /// Key and value reach `batch-byte-limit`.
+    /// Key, value and headers reach `batch-byte-limit`.
     #[error("Message of {bytes} bytes reaches batch-byte-limit {limit} (topic {topic})")]
     TooLarge {
-        /// Bytes of key and value.
+        /// Bytes of key, value and headers.
         bytes: usize,
         /// The setting.
         limit: usize,

@@ -4,13 +4,13 @@
 //! record costs nothing here. A caller that finds no room registers a waker and tries again when it is called.
 //!
 //! # Fairness
-//! Waiters stand in a queue. What the first of them needs is held back from callers that do not wait, or small
-//! records would keep a large one out for ever. A woken waiter takes its bytes by trying again; one that has
-//! gone away in the meantime costs nobody a wake-up for long: each later release wakes the next, and when all
-//! memory is free everybody is woken.
+//! Waiters stand in a queue. What is free beyond the bytes of those just woken is held back for the first of the
+//! queue, or small records would keep a large one out for ever. A woken waiter takes its bytes by trying again; one
+//! that has gone away in the meantime costs nobody a wake-up for long: each later release wakes the next, and when
+//! all memory is free everybody is woken.
 //!
 //! # No lost wake-up
-//! A waiter publishes `held` and then reads `free`; a release adds to `free` and then reads `held`. Both are
+//! A waiter publishes `queued` and then reads `free`; a release adds to `free` and then reads `queued`. Both are
 //! sequentially consistent, so at least one of the two sees the other.
 
 use std::collections::VecDeque;
@@ -33,8 +33,12 @@ const POOLED_BYTES_MIN: usize = 16 << 10;
 pub(super) struct Memory {
     total: usize,
     free: AtomicUsize,
-    /// What the first waiter needs; 0 when nobody waits.
+    /// Kept for the first waiter.
     held: AtomicUsize,
+    /// Bytes of those who were woken and have not taken yet; an estimate, as some never do.
+    promised: AtomicUsize,
+    /// Length of the queue.
+    queued: AtomicUsize,
     next_waiter: AtomicU64,
     /// Bounded by the number of callers that are blocked.
     waiters: Mutex<VecDeque<Waiter>>,
@@ -59,6 +63,8 @@ impl Memory {
             total,
             free: AtomicUsize::new(total),
             held: AtomicUsize::new(0),
+            promised: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             next_waiter: AtomicU64::new(0),
             waiters: Mutex::default(),
             pool: Mutex::default(),
@@ -74,9 +80,9 @@ impl Memory {
         self.total
     }
 
-    /// Whether `bytes` could be taken now by somebody who has waited.
+    /// Whether `bytes` could be taken now.
     pub(super) fn has(&self, bytes: usize) -> bool {
-        self.free.load(SeqCst) >= bytes.min(self.total)
+        self.free.load(SeqCst).saturating_sub(self.held.load(SeqCst)) >= bytes.min(self.total)
     }
 
     /// Takes `bytes`, or nothing when they are not there or are kept for a waiter.
@@ -86,17 +92,20 @@ impl Memory {
 
     fn take(&self, bytes: usize) -> bool {
         let held = self.held.load(SeqCst);
-        let taken = self.free.fetch_update(SeqCst, SeqCst, |free| {
-            let open_to_all = free.checked_sub(held)?;
-            (open_to_all >= bytes).then(|| free - bytes)
-        });
+        let taken = self
+            .free
+            .fetch_update(SeqCst, SeqCst, |free| (free.saturating_sub(held) >= bytes).then(|| free - bytes));
+        if taken.is_ok() && self.promised.load(SeqCst) > 0 {
+            let kept = |promised: usize| Some(promised.saturating_sub(bytes));
+            let _ = self.promised.fetch_update(SeqCst, SeqCst, kept);
+        }
         taken.is_ok()
     }
 
     fn give(&self, bytes: usize) {
         let before = self.free.fetch_add(bytes, SeqCst);
         debug_assert!(before + bytes <= self.total, "more memory given back than taken");
-        if self.held.load(SeqCst) != 0 {
+        if self.queued.load(SeqCst) != 0 {
             self.wake();
         }
     }
@@ -106,24 +115,24 @@ impl Memory {
         let mut woken = Vec::new();
         let mut waiters = self.waiters.lock();
         let free = self.free.load(SeqCst);
-        let mut promised = 0;
+        // When all is free, nobody who was promised some has taken it, and nobody need wait.
+        let all = free == self.total;
+        let mut promised = if all { 0 } else { self.promised.load(SeqCst) };
         while let Some(first) = waiters.front() {
-            promised += first.needed;
-            if promised > free && free < self.total {
+            if promised + first.needed > free && !all {
                 break;
             }
+            promised += first.needed;
             woken.extend(waiters.pop_front().map(|w| w.waker));
         }
-        self.publish_held(&waiters);
+        self.promised.store(promised, SeqCst);
+        // Only what those who were woken leave: they take by the same rule as everybody.
+        let left = free.saturating_sub(promised);
+        self.held.store(waiters.front().map_or(0, |w| w.needed.min(left)), SeqCst);
+        self.queued.store(waiters.len(), SeqCst);
         drop(waiters);
         // Foreign code runs only after the lock is free.
         woken.into_iter().for_each(Waker::wake);
-    }
-
-    fn publish_held(&self, waiters: &VecDeque<Waiter>) {
-        // At least 1: a waiter for nothing still has to be woken. At most everything, or nobody ever got in.
-        let held = waiters.front().map_or(0, |w| w.needed.clamp(1, self.total));
-        self.held.store(held, SeqCst);
     }
 
     /// Puts `waker` into the queue. It is called once, when `needed` bytes are free, possibly before this
@@ -133,7 +142,7 @@ impl Memory {
         {
             let mut waiters = self.waiters.lock();
             waiters.push_back(Waiter { id, needed: needed.min(self.total), waker });
-            self.publish_held(&waiters);
+            self.queued.store(waiters.len(), SeqCst);
         }
         self.wake();
         id
@@ -142,7 +151,6 @@ impl Memory {
     fn forget(&self, id: u64) {
         let mut waiters = self.waiters.lock();
         waiters.retain(|w| w.id != id);
-        self.publish_held(&waiters);
         drop(waiters);
         // The one behind may fit where the one that left did not.
         self.wake();
@@ -152,6 +160,7 @@ impl Memory {
     pub(super) fn wake_all(&self) {
         let waiters = std::mem::take(&mut *self.waiters.lock());
         self.held.store(0, SeqCst);
+        self.queued.store(0, SeqCst);
         waiters.into_iter().for_each(|w| w.waker.wake());
     }
 
@@ -331,9 +340,29 @@ mod tests {
         let mut lease = lease;
         lease.shrink_to(50);
         assert_eq!(bells.iter().map(|b| b.rang()).collect::<Vec<_>>(), [0, 1, 0]);
+        assert!(memory.try_take(50).is_some(), "what the second was promised is not held for the third");
         lease.shrink_to(0);
         assert_eq!(bells[2].rang(), 1);
         assert_eq!(memory.waiting(), 0);
+    }
+
+    #[test]
+    fn a_waiter_that_is_woken_can_take_although_others_wait() {
+        let memory = Memory::new(100);
+        let lease = memory.try_take(100).unwrap();
+        let bells: Vec<Arc<Bell>> = (0..2).map(|_| Arc::default()).collect();
+        bells.iter().for_each(|bell| {
+            memory.register(60, Arc::clone(bell).into());
+        });
+        let mut lease = lease;
+        lease.shrink_to(30);
+        assert_eq!((bells[0].rang(), bells[1].rang()), (1, 0));
+        let first = memory.try_take(60);
+        assert!(first.is_some());
+        drop(lease);
+        assert!(memory.try_take(1).is_none(), "all that is left is kept for the second");
+        drop(first);
+        assert_eq!(bells[1].rang(), 1);
     }
 
     #[test]
