@@ -97,6 +97,10 @@ impl Wire for Uuid {
 }
 
 fn put_length(out: &mut Encoder, length: Option<usize>, wide: bool, v: Version) {
+    debug_assert!(
+        wide || v.flexible || length.is_none_or(|n| n <= i16::MAX as usize),
+        "a string is too long for its length"
+    );
     match (v.flexible, wide) {
         (true, _) => out.put_uvarint(length.map_or(0, |n| n as u32 + 1)),
         (false, true) => out.put_i32(length.map_or(-1, |n| n as i32)),
