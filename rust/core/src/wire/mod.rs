@@ -1,6 +1,6 @@
 //! Bytes and values, no I/O.
 //!
-//! [`message!`] declares each request and response once, with the range of versions that has each field, and yields
+//! The macro of [`mod@message`] declares each request and response once, with the range of versions that has each field, and yields
 //! encoding and decoding for every version in range, both ways: the client needs half of that, tests and fake brokers the
 //! other half. One file of [`messages`] is one API; adding a version is adding rows there.
 //!

@@ -51,7 +51,7 @@ impl Sample for bool {
 
 impl Sample for Uuid {
     fn sample(g: &mut Gen<'_>) -> Self {
-        if g.byte() % 4 == 0 { Self::default() } else { Self([(); 16].map(|()| g.byte())) }
+        if g.byte().is_multiple_of(4) { Self::default() } else { Self([(); 16].map(|()| g.byte())) }
     }
 }
 
@@ -89,7 +89,7 @@ impl<T: Sample> Sample for Vec<T> {
 
 impl<T: Sample> Sample for Option<T> {
     fn sample(g: &mut Gen<'_>) -> Self {
-        if g.byte() % 4 == 0 { None } else { Some(T::sample(g)) }
+        if g.byte().is_multiple_of(4) { None } else { Some(T::sample(g)) }
     }
 }
 

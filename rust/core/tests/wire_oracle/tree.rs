@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tree {
     Leaf(String),
-    List(Vec<Tree>),
-    Fields(BTreeMap<String, Tree>),
+    List(Vec<Self>),
+    Fields(BTreeMap<String, Self>),
 }
 
 impl Tree {
