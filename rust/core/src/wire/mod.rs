@@ -1,8 +1,8 @@
 //! Bytes and values, no I/O.
 //!
-//! The macro of [`mod@message`] declares each request and response once, with the range of versions that has each field, and yields
-//! encoding and decoding for every version in range, both ways: the client needs half of that, tests and fake brokers the
-//! other half. One file of [`messages`] is one API; adding a version is adding rows there.
+//! `message!` (see `message.rs`) declares each request and response once, with the range of versions that has each field,
+//! and yields encoding and decoding for every version in range, both ways: the client needs half of that, tests and fake
+//! brokers the other half. One file of [`messages`] is one API; adding a version is adding rows there.
 //!
 //! Requests become a [`Frame`]: a list of segments, so that the bytes of record batches are never copied into a
 //! request. Answers are read by a [`Decoder`] over [`bytes::Bytes`], so that records are slices of the frame. Every length
