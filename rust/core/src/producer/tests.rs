@@ -11,6 +11,6 @@ pub(super) fn meta(name: &str, partitions: i32) -> TopicMeta {
     TopicMeta {
         name: Arc::from(name),
         id: Uuid::default(),
-        partitions: (0..partitions).map(|index| PartitionMeta { index, leader }).collect(),
+        partitions: (0..partitions).map(|index| PartitionMeta { index, leader, leader_epoch: 0 }).collect(),
     }
 }
