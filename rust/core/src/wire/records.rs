@@ -397,7 +397,7 @@ pub struct RecordRef<'a> {
     pub headers: Headers<'a>,
 }
 
-/// The headers of a record: an iterator that reads them one by one. It ends early at bytes that make no sense.
+/// The headers of a record: an iterator that reads them one by one. That they fit their bytes was checked with the record.
 #[derive(Debug, Clone, Copy)]
 pub struct Headers<'a> {
     rest: &'a [u8],
@@ -430,7 +430,9 @@ impl<'a> Headers<'a> {
 
     fn read(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         let mut d = Slice(self.rest);
-        let key = d.nullable()?.unwrap_or_default();
+        // A header's name, unlike its value, cannot be null.
+        let length = d.varint()?;
+        let key = d.take(length)?;
         let value = d.nullable()?;
         self.rest = d.0;
         Some((key, value))
