@@ -324,7 +324,8 @@ mod tests {
             let complete: Vec<&Vec<u8>> = complete.collect();
             prop_assert_eq!(read.len(), complete.len());
             prop_assert!(read.iter().zip(complete).all(|(r, c)| r == c));
-            prop_assert!(matches!(end, ReadError::End { .. }));
+            let ended = matches!(end, ReadError::End { .. });
+            prop_assert!(ended);
         }
     }
 
