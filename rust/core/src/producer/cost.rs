@@ -26,7 +26,14 @@ fn throw_away(shared: &Shared, topic: &Topic) {
     }
 }
 
-fn measure(shared: &Arc<Shared>, topic: &Topic, bytes: usize, key: bool, tracked: bool, threads: usize) -> f64 {
+fn measure(
+    shared: &Arc<Shared>,
+    topic: &Topic,
+    bytes: usize,
+    key: bool,
+    tracked: bool,
+    threads: usize,
+) -> f64 {
     let count = RECORDS / if bytes > 500 { 4 } else { 1 };
     let value = vec![b'x'; bytes];
     let start = Instant::now();
@@ -71,6 +78,8 @@ async fn of_an_append() {
         (1000, false, false, 2),
     ] {
         let ns = measure(&shared, &topic, bytes, key, tracked, threads);
-        println!("{bytes} B key={key} tracked={tracked} threads={threads}: {ns:.1} ns a record (wall x 1/threads)");
+        println!(
+            "{bytes} B key={key} tracked={tracked} threads={threads}: {ns:.1} ns a record (wall x 1/threads)"
+        );
     }
 }

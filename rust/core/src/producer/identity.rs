@@ -5,6 +5,7 @@
 //! authorized before 3.0, KIP-679) is served without; then a retry may duplicate, as it always could.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::partition_queue::{Identity, backoff};
@@ -45,6 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         () = stopped(&mut stop) => return,
         standing = ask(&shared) => standing,
     };
+    shared.no_identity_since_us.store(0, Relaxed);
     shared.identity.send_replace(standing);
 }
 
@@ -79,7 +81,13 @@ async fn ask(shared: &Shared) -> Standing {
             Err(error @ (CallError::Unsupported { .. } | CallError::Decode { .. })) => {
                 return without(&error);
             }
-            Err(error) => tracing::debug!(target: "kafkafast.producer", "no producer id yet: {error}"),
+            Err(error) => {
+                shared
+                    .no_identity_since_us
+                    .compare_exchange(0, shared.now_us().max(1), Relaxed, Relaxed)
+                    .ok();
+                tracing::debug!(target: "kafkafast.producer", "no producer id yet: {error}");
+            }
         }
         failures += 1;
         tokio::time::sleep(backoff(failures, super::noise())).await;

@@ -19,6 +19,8 @@
 mod append;
 mod batch;
 mod clock;
+#[cfg(test)]
+mod cost;
 mod delay;
 mod delivery;
 mod error;
@@ -35,6 +37,8 @@ mod shared;
 mod split;
 mod stats;
 mod table;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 pub use delivery::{Delivery, RecordMetadata};

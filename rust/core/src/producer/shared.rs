@@ -55,6 +55,8 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     /// Who the producer is; senders wait while it is being asked for.
     pub(super) identity: watch::Sender<Standing>,
+    /// Since when no broker could be asked for an identity; 0: one could, or there is one.
+    pub(super) no_identity_since_us: AtomicU64,
     /// Set once, at the end: every task returns.
     pub(super) stop: watch::Sender<bool>,
     closed: OnceLock<Arc<ClosedBy>>,
@@ -105,6 +107,7 @@ impl Shared {
             delay: Delay::default(),
             counters: Arc::default(),
             identity: watch::Sender::new(Standing::Asking),
+            no_identity_since_us: AtomicU64::new(0),
             stop: watch::Sender::new(false),
             closed: OnceLock::new(),
             updating: Mutex::new(()),
@@ -293,7 +296,11 @@ impl Shared {
             }
         }
         let (node, bytes) = waiting.into_iter().max_by_key(|(_, bytes)| *bytes)?;
-        let since = self.known_broker(node).map_or(0, |b| b.down_since_us.load(Relaxed));
+        // Without an identity nothing has been tried with the leader itself.
+        let since = match self.no_identity_since_us.load(Relaxed) {
+            0 => self.known_broker(node).map_or(0, |b| b.down_since_us.load(Relaxed)),
+            since => since,
+        };
         let down = (since != 0).then(|| Duration::from_micros(self.now_us().saturating_sub(since)));
         Some(Obstacle { node, bytes, down })
     }
