@@ -1,7 +1,9 @@
 //! What can fail in a consumer, one enum per operation.
 
+use crate::cluster::{ConnectError, OffsetsError, TopicError};
 use crate::config::ConfigError;
 use crate::error::ErrorKind;
+use crate::group::GroupError;
 
 /// Why a consumer could not connect, or could not change its topics.
 #[derive(Debug, thiserror::Error)]
@@ -16,21 +18,18 @@ pub enum ConsumerError {
     /// The group has no name.
     #[error("a consumer group needs a name of at least one character")]
     NoGroup,
-    /// The start of a partition could not be resolved in time.
-    #[error(
-        "the start of {topic}/{partition} could not be resolved within {millis} ms: {reason}. \
-         Is the partition's leader up?"
-    )]
-    Start {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-        /// How long it was tried.
-        millis: u128,
-        /// The last failure.
-        reason: String,
-    },
+    /// No broker could be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A topic name is illegal, or its metadata could not be had.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The start of a partition could not be resolved: is its leader up?
+    #[error("the start of a partition could not be resolved: {0}")]
+    Start(#[from] OffsetsError),
+    /// The group refused.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// The consumer was closed.
     #[error("this consumer was closed")]
     Closed,
@@ -42,7 +41,10 @@ impl ConsumerError {
         match self {
             Self::Config(e) => e.kind(),
             Self::NoTopics | Self::NoGroup => ErrorKind::InvalidArgument,
-            Self::Start { .. } => ErrorKind::Timeout,
+            Self::Connect(e) => e.kind(),
+            Self::Topic(e) => e.kind(),
+            Self::Start(e) => e.kind(),
+            Self::Group(e) => e.kind(),
             Self::Closed => ErrorKind::Closed,
         }
     }

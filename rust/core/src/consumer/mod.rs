@@ -1,139 +1,72 @@
 //! The consumer: claims work units from its group, fetches them, delivers their records, and tells the group what was
 //! handled.
 //!
-//! This is its public face; the work behind it is being written.
+//! # How it works
+//! Everything a consumer knows is one [`state::State`] behind one lock that is taken per unit and per fetched piece,
+//! never per record. Four tasks work on it: [`coordinate`] exchanges with the group (acknowledgements, progress,
+//! claims), [`fetch`] gets the units' batches from their leaders, [`watch`] finds new records when this consumer is the
+//! group's organiser, [`start`] finds topics and partitions that appear. A [`Reader`] is what a thread or task of the
+//! application reads with; it opens batches (CRC, decompression) and walks their records in its own thread.
+//!
+//! # The non-obvious
+//! * A unit is complete when the *fetch position* reaches its end, not when a record of its last offset was seen:
+//!   compaction and control batches leave gaps, and a unit may hold no record at all.
+//! * The pool of claimed units belongs to all readers: a unit claimed early never waits behind one slow reader. A unit
+//!   nobody is about to start goes back to the group after a while.
+//! * Fetching is per partition, not per unit: one fetch under way, from the lowest position any unit lacks; what it
+//!   brings beyond them stays in the partition's [`cache`] for the units to come.
+//! * Bytes are charged to the prefetch budget per answer, not per batch: batches are slices of the answer's buffer.
+//! * A reader that waits in the middle of its unit is always fetched for, over budget if need be: else readers stuck
+//!   in user code could starve the others.
 
+mod budget;
+mod cache;
 mod chunk;
+mod client;
+mod coordinate;
 mod error;
 mod event;
+mod feed;
+mod fetch;
 mod message;
+mod piece;
+mod plan;
+mod publish;
+mod reader;
+mod shared;
+mod sizing;
+mod slot;
+mod start;
+mod state;
 mod stats;
+mod talk;
+mod watch;
 
-use std::sync::Arc;
-use std::task::{Context, Poll};
+#[cfg(test)]
+mod simulation;
+
 use std::time::Duration;
 
 pub use chunk::{ChunkSink, Filled, Put, SlotControl, UnitInfo};
+pub use client::{Consumer, GroupConf};
 pub use error::{CloseError, ConsumerError, ReadError};
 pub use event::Event;
 pub use message::Message;
+pub use reader::{Reader, UnitBatch};
 pub use stats::ConsumerStats;
 
-use crate::config::Config;
-
-/// Where the group lives that a consumer belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GroupConf {
-    /// In this process: needs nothing else, and ends with the process.
-    Embedded {
-        /// The name of the group.
-        group: String,
-    },
+/// A name no other consumer has, in this process or another.
+fn random_id() -> crate::group::ConsumerId {
+    format!("{:x}-{:016x}{:016x}", std::process::id(), random(), random()).into()
 }
 
-impl GroupConf {
-    /// A group that lives in this process.
-    pub fn embedded(group: impl Into<String>) -> Self {
-        Self::Embedded { group: group.into() }
-    }
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // Every `RandomState` has keys of its own.
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
-/// A consumer; clones are handles of the same one.
-#[derive(Debug, Clone)]
-pub struct Consumer {
-    events: Arc<event::Events>,
-}
-
-impl Consumer {
-    /// Connects and joins `group`. When this returns, the start of every partition is fixed: what is produced from now
-    /// on is read. A topic that does not exist is no error: it is read from its earliest record when it appears.
-    pub async fn connect(_conf: Config, _group: GroupConf, _topics: &[&str]) -> Result<Self, ConsumerError> {
-        Err(ConsumerError::Closed)
-    }
-
-    /// A new reader: one per thread or task. Never blocks.
-    pub fn reader(&self) -> Reader {
-        Reader { control: Arc::default() }
-    }
-
-    /// Reads these topics too. When this returns their starts are fixed.
-    pub async fn add_topics(&self, _topics: &[&str]) -> Result<(), ConsumerError> {
-        Err(ConsumerError::Closed)
-    }
-
-    /// Takes no more units of these topics; units in hands are finished.
-    pub async fn remove_topics(&self, _topics: &[&str]) -> Result<(), ConsumerError> {
-        Err(ConsumerError::Closed)
-    }
-
-    /// Counters, now.
-    pub fn stats(&self) -> ConsumerStats {
-        ConsumerStats::default()
-    }
-
-    /// The oldest event nobody read yet.
-    pub fn try_event(&self) -> Option<Event> {
-        self.events.try_next()
-    }
-
-    /// The next event, `None` after close. For callers with a waker of their own.
-    pub fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.events.poll_next(cx)
-    }
-
-    /// Stops claiming, lets readers that hold a record finish it for up to `wait`, hands back the rest, leaves the
-    /// group. Readers get `None` (or [`Filled::Closed`]). Safe to call more than once.
-    pub async fn close(&self, _wait: Duration) -> Result<(), CloseError> {
-        self.events.close();
-        Ok(())
-    }
-}
-
-/// A slot of a consumer: what one thread or task reads with. Dropping it hands back what it holds.
-#[derive(Debug)]
-pub struct Reader {
-    control: Arc<SlotControl>,
-}
-
-impl Reader {
-    /// The next record; `None` after close. Asking for it acknowledges the one before. Dropping the future loses
-    /// nothing.
-    pub async fn next(&mut self) -> Result<Option<Message>, ReadError> {
-        Ok(None)
-    }
-
-    /// Fills a chunk with up to `max` records, all of one unit. The call acknowledges all records given before.
-    /// `Pending`: the waker of `cx` is woken when it is worth asking again; nothing was put.
-    pub fn poll_fill<S: ChunkSink + ?Sized>(
-        &mut self,
-        _cx: &mut Context<'_>,
-        _sink: &mut S,
-        _max: usize,
-    ) -> Poll<Result<Filled, ReadError>> {
-        Poll::Ready(Ok(Filled::Closed))
-    }
-
-    /// Says that this reader does not wait any more (its time is over): a unit it was woken for goes to another.
-    pub fn cancel_wait(&mut self) {}
-
-    /// The cell in which the application says how far it has taken the current chunk, and looks whether it still may.
-    pub fn control(&self) -> Arc<SlotControl> {
-        Arc::clone(&self.control)
-    }
-
-    /// How many records of the current chunk the application has taken; the last of them is in its hands.
-    pub fn set_taken(&self, n: u32) {
-        self.control.set_taken(n);
-    }
-
-    /// Hands the unit back from the first unhandled record on (the one in hand included). No attempt is counted.
-    pub fn release(&mut self) {}
-
-    /// The record in hand failed: its unit comes again from this record on, after `delay` (`None`: the back-off of
-    /// the group), as a further attempt.
-    pub fn retry(&mut self, _delay: Option<Duration>) {}
-
-    /// As [`retry`](Self::retry) with the group's back-off, with a reason that events and dead letters carry.
-    pub fn failed(&mut self, _reason: &str) {}
+/// `d` times something between 0.5 and 1.5, so that what waits together does not come back together.
+fn jitter(d: Duration) -> Duration {
+    d.mul_f64(0.5 + (random() >> 11) as f64 / (1u64 << 53) as f64)
 }

@@ -43,6 +43,7 @@ pub enum ApiKey {
     ApiVersions = 18,
     CreateTopics = 19,
     InitProducerId = 22,
+    OffsetForLeaderEpoch = 23,
 }
 
 /// A request of the protocol.

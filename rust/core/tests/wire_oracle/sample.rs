@@ -166,6 +166,13 @@ structs! {
         throttle_time_ms brokers cluster_id controller_id topics cluster_authorized_operations error_code
     }
 
+    OffsetForLeaderPartition { partition current_leader_epoch leader_epoch }
+    OffsetForLeaderTopic { topic partitions }
+    OffsetForLeaderEpochRequest { replica_id topics }
+    EpochEndOffsetAnswer { error_code partition leader_epoch end_offset }
+    OffsetForLeaderTopicResult { topic partitions }
+    OffsetForLeaderEpochResponse { throttle_time_ms topics }
+
     PartitionProduceData { index records }
     TopicProduceData { name topic_id partition_data }
     ProduceRequest { transactional_id acks timeout_ms topic_data }

@@ -19,7 +19,13 @@ impl Tree {
         match (self, oracle) {
             (Self::Fields(ours), Self::Fields(theirs)) => {
                 for (name, value) in ours {
-                    value.agrees_with(theirs.get(name).unwrap_or_else(|| panic!("the schema has no {name}")));
+                    let their = theirs.get(name).unwrap_or_else(|| panic!("the schema has no {name}"));
+                    // OffsetForLeaderEpoch's default is a "debugging consumer"; ours is a consumer. The bytes, where
+                    // a version has the field, are compared elsewhere.
+                    let consumer = name == "replica_id" && value.is("-1") && their.is("-2");
+                    if !consumer {
+                        value.agrees_with(their);
+                    }
                 }
                 for (name, value) in theirs.iter().filter(|(name, _)| !ours.contains_key(*name)) {
                     assert!(value.is_at_rest(), "{name} = {value:?} is not read");
@@ -43,6 +49,10 @@ impl Tree {
             }
             _ => assert!(self == written || self.is_at_rest(), "{written:?} became {self:?}"),
         }
+    }
+
+    fn is(&self, text: &str) -> bool {
+        matches!(self, Self::Leaf(leaf) if leaf == text)
     }
 
     /// Whether it is what a field is when nobody sets it.

@@ -14,6 +14,7 @@ mod fetch;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
 mod produce;
 
 pub use api_versions::*;
@@ -22,4 +23,5 @@ pub use fetch::*;
 pub use init_producer_id::*;
 pub use list_offsets::*;
 pub use metadata::*;
+pub use offset_for_leader_epoch::*;
 pub use produce::*;
