@@ -59,8 +59,11 @@ impl<B: Extent> Feed<B> {
         let offsets: i64 = pieces.iter().map(|p| p.next() - p.base()).sum();
         if offsets > 0 {
             let sample = pieces.iter().map(Extent::bytes).sum::<usize>() as f64 / offsets as f64;
-            self.bytes_per_offset =
-                if self.bytes_per_offset == 0.0 { sample } else { self.bytes_per_offset * 0.7 + sample * 0.3 };
+            self.bytes_per_offset = if self.bytes_per_offset == 0.0 {
+                sample
+            } else {
+                self.bytes_per_offset * 0.7 + sample * 0.3
+            };
         }
         self.cache.insert(position, pieces);
     }

@@ -268,7 +268,13 @@ async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
 /// fences ours; until then we ask again, with a growing wait.
 fn truncated(shared: &Arc<Shared>, want: &Want, end: i64) {
     let Tp { topic, partition } = want.tp.clone();
-    tracing::warn!(topic = &*topic, partition, end, "the log ends below offset {}: truncated?", want.position);
+    tracing::warn!(
+        topic = &*topic,
+        partition,
+        end,
+        "the log ends below offset {}: truncated?",
+        want.position
+    );
     shared.cluster.request_refresh(&topic);
     shared.with(|state| {
         if state.forget_log(&want.tp, end) {
