@@ -159,20 +159,24 @@ impl BatchBuilder {
             + value_len.max(0) as usize
             + headers_len(record.headers);
 
-        // Small pieces are gathered in a scratch, so that the buffer's room is looked at three times a record, not ten.
-        let mut head = Scratch::new();
+        // Small pieces are gathered in a scratch that is copied whole (a constant number of bytes is two instructions, a
+        // variable one a call) and cut to what was written; `encoded_bound` has room for the whole scratch.
+        let mut head = Scratch::<32>::new();
         head.varint(body as i64);
         head.byte(0);
         head.varint(delta);
         head.varint(i64::from(index));
         head.varint(key_len);
         if let Some(key) = record.key {
-            self.buf.extend_from_slice(head.bytes());
+            head.append_to(&mut self.buf);
             self.buf.extend_from_slice(key);
-            head = Scratch::new();
+            let mut length = Scratch::<8>::new();
+            length.varint(value_len);
+            length.append_to(&mut self.buf);
+        } else {
+            head.varint(value_len);
+            head.append_to(&mut self.buf);
         }
-        head.varint(value_len);
-        self.buf.extend_from_slice(head.bytes());
         if let Some(value) = record.value {
             self.buf.extend_from_slice(value);
         }
@@ -201,24 +205,26 @@ impl BatchBuilder {
     /// # Panics
     /// If the batch is empty: no broker accepts one.
     pub fn seal(self, codec: Codec) -> SealedBatch {
+        self.seal_sparing(codec).0
+    }
+
+    /// As [`seal`](Self::seal), and hands out the buffer of the plain records when the batch has no more use for it: the
+    /// compressed ones are in a buffer just large enough.
+    ///
+    /// # Panics
+    /// If the batch is empty: no broker accepts one.
+    pub fn seal_sparing(self, codec: Codec) -> (SealedBatch, Option<Vec<u8>>) {
         assert!(self.count > 0, "an empty batch cannot be sealed");
-        let mut sealed = SealedBatch {
-            buf: self.buf,
-            count: self.count,
-            attributes: 0,
-            stamp: None,
-            base_timestamp: self.base_timestamp,
-            max_timestamp: self.max_timestamp,
+        let smaller = codec::compress(codec, &self.buf[HEADER_LEN..], HEADER_LEN);
+        let attributes = if smaller.is_some() { codec::attribute(codec) } else { 0 };
+        let (buf, spare) = match smaller {
+            Some(smaller) => (smaller, Some(self.buf)),
+            None => (self.buf, None),
         };
-        if codec != Codec::None {
-            let mut smaller = Vec::with_capacity(sealed.buf.len() / 2 + HEADER_LEN);
-            smaller.resize(HEADER_LEN, 0);
-            if codec::compress(codec, &sealed.buf[HEADER_LEN..], &mut smaller) {
-                sealed.buf = smaller;
-                sealed.attributes = codec::attribute(codec);
-            }
-        }
-        sealed
+        let (base_timestamp, max_timestamp) = (self.base_timestamp, self.max_timestamp);
+        let sealed =
+            SealedBatch { buf, count: self.count, attributes, stamp: None, base_timestamp, max_timestamp };
+        (sealed, spare)
     }
 }
 
@@ -278,6 +284,23 @@ impl SealedBatch {
     }
 }
 
+/// Gives a finished batch another producer's identity, or none: after a producer's epoch was raised (KIP-360) its
+/// batches are numbered anew. Copies the batch only when somebody else still holds its bytes.
+pub fn restamp(batch: Bytes, stamp: Option<ProducerStamp>) -> Bytes {
+    let stamp = stamp.unwrap_or(ProducerStamp { id: -1, epoch: -1, base_sequence: -1 });
+    let mut buf: Vec<u8> = recycle_or_copy(batch);
+    buf[PRODUCER_ID_AT..PRODUCER_EPOCH_AT].copy_from_slice(&stamp.id.to_be_bytes());
+    buf[PRODUCER_EPOCH_AT..BASE_SEQUENCE_AT].copy_from_slice(&stamp.epoch.to_be_bytes());
+    buf[BASE_SEQUENCE_AT..COUNT_AT].copy_from_slice(&stamp.base_sequence.to_be_bytes());
+    let crc = crc32c(&buf[ATTRIBUTES_AT..]);
+    buf[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+    buf.into()
+}
+
+fn recycle_or_copy(batch: Bytes) -> Vec<u8> {
+    batch.try_into_mut().map_or_else(|shared| shared.to_vec(), Into::into)
+}
+
 /// The buffer of a finished batch that nobody else holds any more, for use by another.
 pub fn recycle(batch: Bytes) -> Option<Vec<u8>> {
     batch.try_into_mut().ok().map(Into::into)
@@ -313,26 +336,28 @@ fn headers_len(headers: &[Header<'_>]) -> usize {
 }
 
 fn put_varint(out: &mut Vec<u8>, v: i64) {
-    let mut scratch = Scratch::new();
+    let mut scratch = Scratch::<16>::new();
     scratch.varint(v);
-    out.extend_from_slice(scratch.bytes());
+    out.extend_from_slice(&scratch.bytes[..scratch.len]);
 }
 
-/// A few bytes on the stack.
-struct Scratch {
-    bytes: [u8; 48],
+/// A few bytes on the stack. `N` is a power of two, so that an index is held in range by a mask instead of a check.
+struct Scratch<const N: usize> {
+    bytes: [u8; N],
     len: usize,
 }
 
-impl Scratch {
+impl<const N: usize> Scratch<N> {
     #[inline]
     fn new() -> Self {
-        Self { bytes: [0; 48], len: 0 }
+        const { assert!(N.is_power_of_two()) };
+        Self { bytes: [0; N], len: 0 }
     }
 
     #[inline]
     fn byte(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
+        debug_assert!(self.len < N);
+        self.bytes[self.len & (N - 1)] = byte;
         self.len += 1;
     }
 
@@ -347,7 +372,9 @@ impl Scratch {
     }
 
     #[inline]
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    fn append_to(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        out.truncate(start + self.len);
     }
 }

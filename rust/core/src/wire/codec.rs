@@ -4,9 +4,10 @@
 //! ("xerial"). What a batch decompresses to is bounded: ten kilobytes can claim to be gigabytes.
 
 use std::cell::RefCell;
-use std::io::{Read, Write};
+use std::io::Read;
 
 use bytes::Bytes;
+use flate2::{Compress, Compression, FlushCompress, Status};
 
 use crate::config::Codec;
 
@@ -42,42 +43,73 @@ pub(super) const fn attribute(codec: Codec) -> i16 {
     }
 }
 
+/// A scratch larger than this is not kept for the next batch.
+const SCRATCH_KEPT_MAX: usize = 4 << 20;
+
 thread_local! {
     // An encoder's tables are worth keeping: making them costs more than compressing a small batch.
     static SNAPPY: RefCell<snap::raw::Encoder> = RefCell::new(snap::raw::Encoder::new());
+    static GZIP: RefCell<Compress> =
+        RefCell::new(Compress::new_gzip(Compression::default(), GZIP_WINDOW_BITS));
+    // Where compressed bytes land before their size is known, so that what a batch keeps is no larger than it must be.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Compresses `body` behind what `out` already holds. `false`, and `out` as it was, if it would not shrink.
-pub(super) fn compress(codec: Codec, body: &[u8], out: &mut Vec<u8>) -> bool {
-    let start = out.len();
-    let done = match codec {
-        Codec::None => false,
-        Codec::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(&mut *out, flate2::Compression::default());
-            encoder.write_all(body).and_then(|()| encoder.finish().map(drop)).is_ok()
-        }
+/// 32 KB, the largest and what everybody uses.
+const GZIP_WINDOW_BITS: u8 = 15;
+
+/// Compresses `body` behind `head` bytes of zeros, in a buffer of exactly that size. `None` if it would not shrink.
+pub(super) fn compress(codec: Codec, body: &[u8], head: usize) -> Option<Vec<u8>> {
+    if codec == Codec::None || body.is_empty() {
+        return None;
+    }
+    let mut scratch = SCRATCH.take();
+    let written = match codec {
+        Codec::None => None,
+        Codec::Gzip => gzip(body, &mut scratch),
         Codec::Snappy => {
-            out.resize(start + snap::raw::max_compress_len(body.len()), 0);
-            match SNAPPY.with_borrow_mut(|encoder| encoder.compress(body, &mut out[start..])) {
-                Ok(written) => {
-                    out.truncate(start + written);
-                    true
-                }
-                Err(_) => false,
-            }
+            let room = room(&mut scratch, snap::raw::max_compress_len(body.len()));
+            SNAPPY.with_borrow_mut(|encoder| encoder.compress(body, room)).ok()
         }
     };
-    if done && out.len() - start < body.len() {
-        return true;
+    let compressed = written.filter(|n| *n < body.len()).map(|n| {
+        let mut out = Vec::with_capacity(head + n);
+        out.resize(head, 0);
+        out.extend_from_slice(&scratch[..n]);
+        out
+    });
+    if scratch.len() <= SCRATCH_KEPT_MAX {
+        SCRATCH.set(scratch);
     }
-    out.truncate(start);
-    false
+    compressed
+}
+
+/// The first `n` bytes of `scratch`, which grows to have them.
+fn room(scratch: &mut Vec<u8>, n: usize) -> &mut [u8] {
+    if scratch.len() < n {
+        scratch.resize(n, 0);
+    }
+    &mut scratch[..n]
+}
+
+/// `None` when the compressed bytes are not fewer than the plain ones: there is no room for more.
+fn gzip(body: &[u8], scratch: &mut Vec<u8>) -> Option<usize> {
+    let room = room(scratch, body.len());
+    GZIP.with_borrow_mut(|encoder| {
+        encoder.reset();
+        match encoder.compress(body, room, FlushCompress::Finish) {
+            Ok(Status::StreamEnd) => usize::try_from(encoder.total_out()).ok(),
+            Ok(Status::Ok | Status::BufError) | Err(_) => None,
+        }
+    })
 }
 
 /// Decompresses `body`, whose codec is the attribute's low three bits.
 pub(super) fn decompress(attribute: i16, body: Bytes, limit: usize) -> Result<Bytes, CodecError> {
     match attribute & 7 {
         0 => Ok(body),
+        // Compaction can leave a batch without records, which no codec would call a valid stream.
+        _ if body.is_empty() => Ok(body),
         1 => gunzip(&body, limit),
         2 => unsnap(&body, limit),
         3 => Err(CodecError::Unsupported("lz4")),
@@ -89,7 +121,7 @@ pub(super) fn decompress(attribute: i16, body: Bytes, limit: usize) -> Result<By
 fn gunzip(body: &[u8], limit: usize) -> Result<Bytes, CodecError> {
     let mut out = Vec::with_capacity(body.len().saturating_mul(3).min(limit));
     // One byte more than allowed tells "just fits" from "too large".
-    let mut reader = flate2::read::MultiGzDecoder::new(body).take(limit as u64 + 1);
+    let mut reader = flate2::bufread::MultiGzDecoder::new(body).take((limit as u64).saturating_add(1));
     reader.read_to_end(&mut out).map_err(|e| CodecError::Broken { codec: "gzip", cause: e.to_string() })?;
     if out.len() > limit { Err(CodecError::TooLarge { limit }) } else { Ok(out.into()) }
 }
@@ -143,9 +175,10 @@ mod tests {
 
     #[test]
     fn what_is_compressed_comes_back() {
-        for codec in [Codec::Gzip, Codec::Snappy] {
-            let mut out = vec![7; 5];
-            assert!(compress(codec, &sample(), &mut out));
+        // Twice, because the encoders are kept.
+        for codec in [Codec::Gzip, Codec::Snappy, Codec::Gzip, Codec::Snappy] {
+            let out = compress(codec, &sample(), 5).unwrap();
+            assert_eq!((&out[..5], out.len()), (&[0; 5][..], out.capacity()));
             let back = decompress(attribute(codec), Bytes::from(out).slice(5..), 1 << 20).unwrap();
             assert_eq!(back, sample());
         }
@@ -155,9 +188,9 @@ mod tests {
     fn what_does_not_shrink_stays_plain() {
         let noise: Vec<u8> = (0..100_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for codec in [Codec::None, Codec::Gzip, Codec::Snappy] {
-            let mut out = vec![7; 5];
-            assert!(!compress(codec, &noise, &mut out));
-            assert_eq!(out, [7; 5]);
+            assert_eq!(compress(codec, &noise, 5), None);
+            // A stream that was given up must leave nothing behind for the next one.
+            assert_eq!(compress(codec, &sample(), 0).is_some(), codec != Codec::None);
         }
     }
 
@@ -182,11 +215,23 @@ mod tests {
     #[test]
     fn a_bomb_is_bounded() {
         for codec in [Codec::Gzip, Codec::Snappy] {
-            let mut out = Vec::new();
-            assert!(compress(codec, &vec![0; 10 << 20], &mut out));
-            let refused = decompress(attribute(codec), out.into(), 1 << 20);
-            assert_eq!(refused, Err(CodecError::TooLarge { limit: 1 << 20 }));
+            let out = Bytes::from(compress(codec, &vec![0; 10 << 20], 0).unwrap());
+            let refused = decompress(attribute(codec), out.clone(), (10 << 20) - 1);
+            assert_eq!(refused, Err(CodecError::TooLarge { limit: (10 << 20) - 1 }));
+            assert_eq!(decompress(attribute(codec), out.clone(), 10 << 20).unwrap().len(), 10 << 20);
+            assert_eq!(decompress(attribute(codec), out, usize::MAX).unwrap().len(), 10 << 20);
         }
-        assert!(decompress(3, Bytes::new(), 10).is_err());
+        // A few bytes that claim four gigabytes are refused before there is memory for them.
+        let claim = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0]);
+        assert!(matches!(decompress(2, claim, usize::MAX), Err(CodecError::Broken { .. })));
+    }
+
+    #[test]
+    fn a_codec_that_is_not_there_is_named() {
+        for (attribute, name) in [(3, "lz4"), (4, "zstd"), (5, "no known number")] {
+            let error = decompress(attribute, Bytes::from_static(b"x"), 10).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert_eq!(decompress(2, Bytes::new(), 10), Ok(Bytes::new()));
     }
 }

@@ -22,7 +22,10 @@ impl Encoder {
 
     /// An encoder that leaves room for the length prefix of a frame.
     pub(super) fn for_frame() -> Self {
-        Self { buf: vec![0; 4], ..Self::default() }
+        // A request of a few partitions fits without growing.
+        let mut buf = Vec::with_capacity(256);
+        buf.resize(4, 0);
+        Self { buf, ..Self::default() }
     }
 
     /// Bytes written so far, those not copied included.

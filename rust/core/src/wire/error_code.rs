@@ -1,7 +1,10 @@
 //! Every error code of the protocol, in one table: its number, its name, and how it is treated.
 //!
-//! `retry`: the same request may succeed later. `refresh`: what is known about the leaders is stale, ask for metadata
-//! first. `fatal`: no repetition mends it.
+//! `Retry`: the same request may succeed later. `Refresh`: what is known about the leaders is stale, ask for metadata
+//! first. `Fatal`: no repetition mends it. The treatment follows the exceptions of Kafka's own client
+//! (`RetriableException`, `InvalidMetadataException`) but for four codes it gives up on and we try again, since each says
+//! that the broker, not the request, is at fault: `UNKNOWN_SERVER_ERROR`, `BROKER_NOT_AVAILABLE`,
+//! `CONCURRENT_TRANSACTIONS` and `REBOOTSTRAP_REQUIRED` (KIP-1102: start over from the bootstrap list).
 
 use std::fmt;
 
@@ -158,6 +161,10 @@ codes! {
     127 VOTER_NOT_FOUND Fatal,
     128 INVALID_REGULAR_EXPRESSION Fatal,
     129 REBOOTSTRAP_REQUIRED Refresh,
+    130 STREAMS_INVALID_TOPOLOGY Fatal,
+    131 STREAMS_INVALID_TOPOLOGY_EPOCH Fatal,
+    132 STREAMS_TOPOLOGY_FENCED Fatal,
+    133 SHARE_SESSION_LIMIT_REACHED Retry,
 }
 
 impl ErrorCode {

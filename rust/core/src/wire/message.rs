@@ -15,9 +15,29 @@
 //! }
 //! ```
 //!
-//! A field outside its range is not written, and reads as its default. A tagged field is written when it differs from its
-//! default. Whether lengths are compact and tagged sections exist is the version's `flexible`, so a declaration does not
-//! mention it.
+//! # What a declaration says
+//!
+//! * A row is a field: its name in Kafka's schema in snake case, its type, its default if that is not the type's own, and
+//!   the range of versions that have it. The order of the rows is the order on the wire.
+//! * A field outside its range is not written, and reads as its default.
+//! * A row under `tagged` begins with its tag. It is written when it differs from its default; a tag that is not declared
+//!   is skipped when read.
+//! * `Option<..>` is a nullable field, `None` is null. Nullable in *some* versions is not told apart: a null is written as
+//!   null whatever the version, so who builds a request leaves a name out only where the schema allows it
+//!   (`MetadataRequestTopic::name` since version 10). A null that should not be is read as empty, as brokers once sent it.
+//! * Nothing says whether lengths are compact and tagged sections exist: that is the version's [`Version::flexible`], from
+//!   the first flexible version in `api!`.
+//!
+//! To speak a newer version of an API, add the rows of its new fields and raise the newest version in its `api!`; to
+//! speak a new API, add a file with both structs and an `api!`, and its number to `ApiKey`. The test `wire_oracle` then
+//! wants the names of the fields, and holds every version against Kafka's schemas.
+//!
+//! # What it becomes
+//!
+//! A struct with `Default`, and [`Wire`]: `write` is one `if` and one `write` per field, `read` the same with `read`. Types
+//! do the rest: a number is big-endian, a string, a byte string and an array begin with a length ([`put_length`],
+//! [`Decoder::length`]), a struct is its fields. Reading takes no memory for more elements than the rest of the frame has
+//! bytes for.
 
 use std::fmt;
 use std::sync::Arc;
@@ -97,6 +117,10 @@ impl Wire for Uuid {
 }
 
 fn put_length(out: &mut Encoder, length: Option<usize>, wide: bool, v: Version) {
+    debug_assert!(
+        wide || v.flexible || length.is_none_or(|n| n <= i16::MAX as usize),
+        "a string is too long for its length"
+    );
     match (v.flexible, wide) {
         (true, _) => out.put_uvarint(length.map_or(0, |n| n as u32 + 1)),
         (false, true) => out.put_i32(length.map_or(-1, |n| n as i32)),
@@ -150,7 +174,12 @@ impl<T: Wire> Wire for Option<Vec<T>> {
     }
     fn read(d: &mut Decoder, v: Version) -> Result<Self, DecodeError> {
         let Some(n) = d.length("an array", v.flexible, true, T::LEAST.max(1))? else { return Ok(None) };
-        (0..n).map(|_| T::read(d, v)).collect::<Result<_, _>>().map(Some)
+        // A value in memory is larger than its bytes on the wire; what is taken ahead is bounded by the latter.
+        let mut items = Vec::with_capacity(n.min(d.remaining() / size_of::<T>().max(1)));
+        for _ in 0..n {
+            items.push(T::read(d, v)?);
+        }
+        Ok(Some(items))
     }
 }
 

@@ -106,7 +106,11 @@ impl Iterator for Batches {
             return None;
         }
         let batch = Batch { bytes: self.rest.split_to(total) };
-        if batch.last_offset_delta() < 0 || batch.record_count() > batch.last_offset_delta() as u32 + 1 {
+        let (count, last) = (i32_at(&batch.bytes, COUNT_AT), batch.last_offset_delta());
+        // Compaction takes records out of a batch and leaves its range of offsets, so there may be fewer, not more.
+        let fits = last >= 0 && count >= 0 && i64::from(count) <= i64::from(last) + 1;
+        // The CRC does not cover the offset, because the broker writes it; this guards the arithmetic with it.
+        if !fits || offset < 0 || offset.checked_add(i64::from(last) + 1).is_none() {
             return end(
                 &mut self.rest,
                 BatchError::Malformed { offset, what: "its offsets do not fit its records" },
@@ -156,7 +160,7 @@ impl Batch {
 
     /// Records in it; compaction can leave none.
     pub fn record_count(&self) -> u32 {
-        i32_at(&self.bytes, COUNT_AT).max(0) as u32
+        i32_at(&self.bytes, COUNT_AT) as u32
     }
 
     /// Bytes on the wire.
@@ -289,44 +293,62 @@ impl OpenBatch {
     pub fn next_at(&self, pos: &mut usize) -> Option<Result<RecordRef<'_>, BatchError>> {
         let rest = self.body.get(*pos..).filter(|rest| !rest.is_empty())?;
         let mut d = Slice(rest);
-        match self.record(&mut d) {
-            Some(record) => {
-                *pos = self.body.len() - d.0.len();
-                Some(Ok(record))
-            }
+        let record = self.record(&mut d);
+        *pos = self.body.len() - d.0.len();
+        match record {
+            Some(record) => Some(Ok(record)),
             None => {
                 *pos = self.body.len();
-                Some(Err(self.malformed("a record goes on behind its end")))
+                Some(Err(self.malformed("a record does not fit its bytes")))
             }
         }
     }
 
+    #[cold]
     fn malformed(&self, what: &'static str) -> BatchError {
         BatchError::Malformed { offset: self.base_offset, what }
     }
 
     #[inline]
     fn record<'a>(&self, d: &mut Slice<'a>) -> Option<RecordRef<'a>> {
-        let length = usize::try_from(d.varint()?).ok()?;
+        let length = d.varint()?;
         let mut d = Slice(d.take(length)?);
         d.take(1)?;
         let timestamp = self.base_timestamp.wrapping_add(d.varint()?);
         let delta = d.varint()?;
         // A record outside its batch's range would make a reader believe it had read further than it has.
-        if !(0..=i64::from(self.last_offset_delta)).contains(&delta) {
+        if delta < 0 || delta > i64::from(self.last_offset_delta) {
             return None;
         }
         let key = d.nullable()?;
         let value = d.nullable()?;
-        let count = u32::try_from(d.varint()?).ok()?;
+        let count = d.varint()?;
+        if count != 0 || !d.0.is_empty() {
+            check_headers(d.0, count)?;
+        }
         Some(RecordRef {
             offset: self.base_offset + delta,
             timestamp: self.append_time.unwrap_or(timestamp),
             key,
             value,
-            headers: Headers { rest: d.0, count },
+            headers: Headers { rest: d.0, count: count as u32 },
         })
     }
+}
+
+/// Whether `bytes` are exactly `count` headers. Looked at when the record is read, so that a broken one is an error there
+/// and not a list that ends early later.
+#[inline(never)]
+fn check_headers(bytes: &[u8], count: i64) -> Option<()> {
+    // Two bytes are the least a header can have: a larger claim would be believed by whoever allocates for it.
+    if count < 0 || count as u64 > (bytes.len() / 2) as u64 {
+        return None;
+    }
+    let mut headers = Headers { rest: bytes, count: count as u32 };
+    for _ in 0..count {
+        headers.read()?;
+    }
+    headers.rest.is_empty().then_some(())
 }
 
 /// The records of a batch.
@@ -342,25 +364,21 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        match (self.batch.next_at(&mut self.pos), self.left) {
-            (None, 0) => None,
-            (None, _) => {
-                self.left = 0;
-                Some(Err(self.batch.malformed("it has fewer records than it says")))
+        if self.left == 0 {
+            if self.pos >= self.batch.body.len() {
+                return None;
             }
-            (Some(_), 0) => {
-                self.pos = self.batch.body.len();
-                Some(Err(self.batch.malformed("it has more records than it says")))
-            }
-            (Some(Err(error)), _) => {
-                self.left = 0;
-                Some(Err(error))
-            }
-            (record, _) => {
-                self.left -= 1;
-                record
-            }
+            self.pos = self.batch.body.len();
+            return Some(Err(self.batch.malformed("it has more records than it says")));
         }
+        self.left -= 1;
+        let error = match self.batch.next_at(&mut self.pos) {
+            Some(Ok(record)) => return Some(Ok(record)),
+            Some(Err(error)) => error,
+            None => self.batch.malformed("it has fewer records than it says"),
+        };
+        self.left = 0;
+        Some(Err(error))
     }
 }
 
@@ -379,7 +397,7 @@ pub struct RecordRef<'a> {
     pub headers: Headers<'a>,
 }
 
-/// The headers of a record: an iterator that reads them one by one. It ends early at bytes that make no sense.
+/// The headers of a record: an iterator that reads them one by one. That they fit their bytes was checked with the record.
 #[derive(Debug, Clone, Copy)]
 pub struct Headers<'a> {
     rest: &'a [u8],
@@ -412,7 +430,9 @@ impl<'a> Headers<'a> {
 
     fn read(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         let mut d = Slice(self.rest);
-        let key = d.nullable()?.unwrap_or_default();
+        // A header's name, unlike its value, cannot be null.
+        let length = d.varint()?;
+        let key = d.take(length)?;
         let value = d.nullable()?;
         self.rest = d.0;
         Some((key, value))
@@ -437,29 +457,44 @@ impl<'a> Iterator for Headers<'a> {
 struct Slice<'a>(&'a [u8]);
 
 impl<'a> Slice<'a> {
+    /// So many bytes; `None` when there are not as many, or the length is negative.
     #[inline]
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(n)?;
+    fn take(&mut self, n: i64) -> Option<&'a [u8]> {
+        // A negative length becomes larger than any slice: one comparison for both.
+        if n as u64 > self.0.len() as u64 {
+            return None;
+        }
+        let (taken, rest) = self.0.split_at(n as usize);
         self.0 = rest;
         Some(taken)
     }
 
     #[inline]
     fn varint(&mut self) -> Option<i64> {
-        let (&first, rest) = self.0.split_first()?;
-        let z = if first < 0x80 {
-            self.0 = rest;
-            u64::from(first)
-        } else {
-            self.long_varint()?
+        // Lengths and deltas of real records have one byte or two.
+        let z = match *self.0 {
+            [first, ref rest @ ..] if first < 0x80 => {
+                self.0 = rest;
+                u64::from(first)
+            }
+            [first, second, ref rest @ ..] if second < 0x80 => {
+                self.0 = rest;
+                u64::from(first & 0x7f) | u64::from(second) << 7
+            }
+            _ => self.long_varint()?,
         };
         Some((z >> 1) as i64 ^ -((z & 1) as i64))
     }
 
+    #[cold]
     fn long_varint(&mut self) -> Option<u64> {
         let mut z = 0_u64;
         for (i, &byte) in self.0.iter().enumerate().take(10) {
-            z |= u64::from(byte & 0x7f).checked_shl(7 * i as u32)?;
+            // The tenth byte has room for the last of 64 bits alone.
+            if i == 9 && byte > 1 {
+                return None;
+            }
+            z |= u64::from(byte & 0x7f) << (7 * i);
             if byte < 0x80 {
                 self.0 = &self.0[i + 1..];
                 return Some(z);
@@ -472,9 +507,6 @@ impl<'a> Slice<'a> {
     #[inline]
     fn nullable(&mut self) -> Option<Option<&'a [u8]>> {
         let length = self.varint()?;
-        if length < 0 {
-            return Some(None);
-        }
-        self.take(usize::try_from(length).ok()?).map(Some)
+        if length < 0 { Some(None) } else { self.take(length).map(Some) }
     }
 }

@@ -48,7 +48,7 @@ message! {
         pub error_message: Option<Str> => 1..,
         pub num_partitions: i32 = -1 => 5..,
         pub replication_factor: i16 = -1 => 5..,
-        pub configs: Option<Vec<CreatableTopicConfigs>> => 5..,
+        pub configs: Option<Vec<CreatableTopicConfigs>> = Some(Vec::new()) => 5..,
     } tagged {
         0: pub topic_config_error_code: i16 => 5..,
     }
