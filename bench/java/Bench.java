@@ -4,6 +4,7 @@ import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
@@ -14,6 +15,8 @@ import kafkafast.KafkaConf;
 import kafkafast.Message;
 import kafkafast.Producer;
 import kafkafast.RedisConf;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -25,8 +28,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /**
  * One client, one operation, one record size, in a process of its own: CPU a message and messages a second.
  *
- * <p>Arguments: client (kafka-fast | kafka-clients), operation (produce | consume), bytes, messages a window, windows,
- * broker port, topic. The work is done in windows; a JVM is "settled" in the last ones, and CPU is printed with and
+ * <p>Arguments: client (kafka-fast | kafka-clients | admin), operation (produce | consume, of admin create | delete), bytes,
+ * messages a window, windows, broker port, topic. The work is done in windows; a JVM is "settled" in the last ones, and CPU is printed with and
  * without its compiler threads, because a JIT that is still busy is the easiest way to fool oneself. One line a window:
  * {@code client operation bytes window messages/s cpu_ns cpu_ns_without_jit}.
  */
@@ -51,11 +54,22 @@ public final class Bench {
         Locale.setDefault(Locale.ROOT);
         Bench bench = new Bench(args[0], Integer.parseInt(args[2]), Integer.parseInt(args[3]), Integer.parseInt(args[5]), args[6]);
         int windows = Integer.parseInt(args[4]);
+        if (args[0].equals("admin")) {
+            bench.topic(args[1]);
+            return;
+        }
         boolean fast = args[0].equals("kafka-fast");
         if (args[1].equals("produce")) {
             if (fast) bench.produceFast(windows); else bench.producePeer(windows);
         } else {
             if (fast) bench.consumeFast(windows); else bench.consumePeer(windows);
+        }
+    }
+
+    private void topic(String what) throws Exception {
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", "localhost:" + port))) {
+            if (what.equals("create")) admin.createTopics(List.of(new NewTopic(topic, 4, (short) 1))).all().get();
+            else admin.deleteTopics(List.of(topic)).all().get();
         }
     }
 

@@ -1,1 +1,37 @@
-//! Real brokers and faulty networks for tests.
+//! Real brokers and faulty networks for the tests of kafka-fast. Nothing of this is shipped.
+//!
+//! [`RealKafka`] starts Apache Kafka on this machine's loopback, on a free port and in a folder of its own, and stops it when
+//! it is dropped or when this process dies. [`Proxy`] stands between a client and a broker and misbehaves on demand.
+//! Neither knows anything of the client under test.
+
+#![allow(clippy::missing_panics_doc, reason = "a test that cannot have its broker has failed")]
+
+mod kafka;
+mod proxy;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+pub use kafka::{Options, RealKafka};
+pub use proxy::{Fault, Proxy};
+
+/// A port of the loopback that nobody listens on right now.
+///
+/// Somebody else may take it before it is used; whoever starts a server with it tries again with another.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// `127.0.0.1:port`.
+pub fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// A name no other test uses, for topics and groups: tests share brokers and may run twice at once.
+pub fn unique(prefix: &str) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let nanos =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    format!("{prefix}-{}-{nanos}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}

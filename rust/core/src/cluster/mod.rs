@@ -1,19 +1,45 @@
 //! The cluster: who is in it, who leads what, and a connection to each.
+//!
+//! [`Cluster`] is a cheap handle. Behind it: what is known (`meta`, a pure value), one task that asks for more
+//! (`refresh`), and the connections (`pool`). Reading what is known costs a lock and a look-up and never waits.
+//!
+//! Everything here survives all brokers being down for minutes: the task keeps trying, known brokers first and then
+//! the bootstrap list, with back-off and jitter; connections fail fast meanwhile; callers have their own time-outs.
+//! When the last handle goes, or on [`Cluster::close`], the task ends and all sockets close.
 
+mod bootstrap;
 mod error;
+mod meta;
 mod name;
+mod offsets;
+mod pool;
+mod race;
+mod refresh;
+mod topics;
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::RwLock;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
-use crate::net::{CallError, Connection};
-use crate::wire::{Request, Uuid};
+use crate::net::{CallError, Connection, ConnectionOptions};
+use crate::wire::Request;
+use crate::wire::messages::MetadataResponse;
 
 pub use error::{ConnectError, OffsetsError, TopicError};
+pub use meta::{Leader, PartitionMeta, TopicMeta};
 pub use name::{TOPIC_NAME_MAX, TopicNameError, check_topic_name};
+pub use offsets::{Isolation, ListedOffset, OffsetAt, OffsetQuery};
+
+use meta::{Metadata, TopicCodes};
+use pool::Pool;
+use refresh::Wishes;
 
 /// What a connection is for. A broker serves one request of a connection at a time, so a long poll would hold up
 /// everything behind it: each purpose has a socket of its own.
@@ -29,114 +55,156 @@ pub enum Purpose {
     Control,
 }
 
-/// Who leads a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Leader {
-    /// The broker's id.
-    pub node: i32,
-    /// Counts the leaders of the partition (KIP-320); -1 from a broker that does not say.
-    pub epoch: i32,
-}
-
-/// What is known about a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionMeta {
-    /// Its number.
-    pub index: i32,
-    /// Who leads it; `None` while nobody does.
-    pub leader: Option<Leader>,
-}
-
-/// What is known about a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicMeta {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its identity: a topic deleted and created again has another. Zero from brokers older than 2.8.
-    pub id: Uuid,
-    /// Its partitions, by number.
-    pub partitions: Vec<PartitionMeta>,
-}
-
-/// Which offset of a partition is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OffsetAt {
-    /// The oldest record there is.
-    Earliest,
-    /// The end: the high watermark, or the last stable offset under [`Isolation::ReadCommitted`].
-    Latest,
-    /// The first record of at least this timestamp, in milliseconds since 1970.
-    Timestamp(i64),
-}
-
-/// Whether records of open and aborted transactions are seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    /// They are.
-    ReadUncommitted,
-    /// They are not.
-    ReadCommitted,
-}
-
-/// One question of [`Cluster::list_offsets`].
-#[derive(Debug, Clone)]
-pub struct OffsetQuery {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// The partition.
-    pub partition: i32,
-    /// Which offset.
-    pub at: OffsetAt,
-}
-
-/// One answer of [`Cluster::list_offsets`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListedOffset {
-    /// The offset; -1 when no record is that young.
-    pub offset: i64,
-    /// The record's timestamp, -1 when the broker does not say.
-    pub timestamp: i64,
-    /// The leader epoch of the record, -1 when the broker does not say.
-    pub leader_epoch: i32,
-}
-
 /// A handle to the cluster; clones share everything. The last one dropped closes it.
 #[derive(Clone)]
-pub struct Cluster {}
+pub struct Cluster {
+    handle: Arc<LastOne>,
+}
 
-#[allow(unused_variables, missing_docs, clippy::missing_errors_doc)]
+/// Closes when the last handle goes; the refreshing task has the rest without it.
+struct LastOne(Arc<Inner>);
+
+impl Drop for LastOne {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// What handles and tasks share.
+struct Inner {
+    request_timeout: Duration,
+    meta: RwLock<Metadata>,
+    pool: Pool,
+    wishes: Wishes,
+    updates: watch::Sender<u64>,
+    closed: AtomicBool,
+}
+
+impl Inner {
+    fn apply(&self, response: &MetadataResponse) -> (bool, TopicCodes) {
+        let (changed, codes) = {
+            let mut meta = self.meta.write();
+            let applied = meta.apply(response);
+            // Under the lock, so that two answers cannot leave the pool with the older list.
+            self.pool.sync(&meta.nodes);
+            applied
+        };
+        if changed {
+            self.bump();
+        }
+        (changed, codes)
+    }
+
+    fn forget_nodes(&self) {
+        let mut meta = self.meta.write();
+        meta.forget_nodes();
+        self.pool.sync(&meta.nodes);
+    }
+
+    fn bump(&self) {
+        self.updates.send_modify(|n| *n += 1);
+    }
+
+    fn close(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.wishes.close();
+            self.pool.close();
+        }
+    }
+}
+
 impl Cluster {
+    /// Reaches the cluster through any bootstrap broker that answers, within `metadata-timeout`.
+    ///
+    /// Also makes sure that one of the brokers the cluster names can be reached; otherwise every later request would fail
+    /// for a reason nobody sees. With `lazy-connect` it returns without having reached anybody. Must be called within
+    /// a tokio runtime, which then runs the cluster's tasks.
+    ///
+    /// # Errors
+    /// At once when nothing but a change of the settings can help, else when the time is over; see [`ConnectError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes everything.
     pub async fn connect(conf: &Config) -> Result<Self, ConnectError> {
-        todo!()
+        if conf.brokers.is_empty() {
+            return Err(ConnectError::NoBrokers);
+        }
+        conf.check()?;
+        let inner = Arc::new(Inner {
+            request_timeout: conf.request_timeout,
+            meta: RwLock::default(),
+            pool: Pool::new(ConnectionOptions::new(conf), &conf.brokers, Handle::current()),
+            wishes: Wishes::default(),
+            updates: watch::Sender::new(0),
+            closed: AtomicBool::new(false),
+        });
+        let cluster = Self { handle: Arc::new(LastOne(inner.clone())) };
+        if !conf.lazy_connect {
+            bootstrap::bootstrap(&inner, conf.metadata_timeout).await?;
+        }
+        tokio::spawn(refresh::run(inner));
+        Ok(cluster)
     }
+
+    fn inner(&self) -> &Arc<Inner> {
+        &self.handle.0
+    }
+
+    /// The cluster's id; `None` before the first metadata.
     pub fn cluster_id(&self) -> Option<Arc<str>> {
-        todo!()
+        self.inner().meta.read().cluster_id.clone()
     }
+
+    /// The ids of the brokers known now.
+    pub fn nodes(&self) -> Vec<i32> {
+        self.inner().meta.read().nodes.keys().copied().collect()
+    }
+
+    /// What is known about a topic. No I/O.
     pub fn cached_topic(&self, name: &str) -> Option<Arc<TopicMeta>> {
-        todo!()
+        self.inner().meta.read().topic(name).cloned()
     }
-    pub async fn topic(&self, name: &str, timeout: Duration) -> Result<Arc<TopicMeta>, TopicError> {
-        todo!()
-    }
-    pub async fn topic_if_exists(
-        &self,
-        name: &str,
-        timeout: Duration,
-    ) -> Result<Option<Arc<TopicMeta>>, TopicError> {
-        todo!()
-    }
-    pub async fn refresh(&self, names: &[Arc<str>], timeout: Duration) -> Result<(), TopicError> {
-        todo!()
-    }
-    pub fn request_refresh(&self, name: &Arc<str>) {
-        todo!()
-    }
+
+    /// Who leads a partition, as far as is known. No I/O.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<Leader> {
-        todo!()
+        self.inner().meta.read().topic(topic)?.partition(partition)?.leader
     }
+
+    /// Takes in a leader that a broker named in a produce or fetch answer (KIP-951). An epoch that is not newer than the
+    /// one known is ignored. Says whether it was news.
+    pub fn learn_leader(&self, topic: &str, partition: i32, leader: Leader) -> bool {
+        let news = self.inner().meta.write().learn_leader(topic, partition, leader);
+        if news {
+            self.inner().bump();
+        }
+        news
+    }
+
+    /// Asks for a topic's metadata in the background: wishes are gathered, at most one request is in flight, and as long
+    /// as the answers bring nothing new the pauses grow to a second. Never creates the topic.
+    pub fn request_refresh(&self, name: &Arc<str>) {
+        self.inner().wishes.pass(name);
+    }
+
+    /// A counter that moves with every change of what is known.
     pub fn updates(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.inner().updates.subscribe()
     }
+
+    /// The pooled connection to a broker, made if need be. For 50 ms to 1 s after a failure it fails at once with
+    /// [`CallError::BackOff`].
+    ///
+    /// # Cancel safety
+    /// Connecting goes on without the caller.
+    pub async fn connection(&self, node: i32, purpose: Purpose) -> Result<Arc<Connection>, CallError> {
+        if self.is_closed() {
+            return Err(CallError::Closed);
+        }
+        let node = self.inner().pool.node(node).ok_or(CallError::UnknownNode { node })?;
+        node.connection(purpose).await
+    }
+
+    /// A request to one broker, `timeout` in all, connecting included. See [`Connection::call`].
     pub async fn call<R: Request>(
         &self,
         node: i32,
@@ -144,38 +212,61 @@ impl Cluster {
         request: &R,
         timeout: Duration,
     ) -> Result<R::Response, CallError> {
-        todo!()
+        let deadline = Instant::now() + timeout;
+        let no_connection = || {
+            let address = self.inner().pool.node(node).map(|n| n.address.to_string());
+            let broker = address.unwrap_or_else(|| format!("broker {node}")).into();
+            CallError::NoConnection { api: R::KEY, broker, after: timeout }
+        };
+        let connection =
+            timeout_at(deadline, self.connection(node, purpose)).await.map_err(|_| no_connection())??;
+        connection.call(request, deadline.saturating_duration_since(Instant::now())).await
     }
+
+    /// A request that any broker can answer: asked one after the other until one may have received it. `timeout` holds
+    /// for the connection and the answer of each.
     pub async fn call_any<R: Request>(
         &self,
         purpose: Purpose,
         request: &R,
         timeout: Duration,
     ) -> Result<R::Response, CallError> {
-        todo!()
+        let deadline = Instant::now() + timeout;
+        let mut last = CallError::Closed;
+        for node in self.inner().pool.candidates(purpose, usize::MAX) {
+            if self.is_closed() {
+                return Err(CallError::Closed);
+            }
+            let called = async {
+                let connection = node.connection(purpose).await?;
+                connection.call(request, deadline.saturating_duration_since(Instant::now())).await
+            };
+            last = match timeout_at(deadline + Duration::from_millis(50), called).await {
+                Ok(Err(e)) if !e.possibly_written() => e,
+                Ok(outcome) => return outcome,
+                Err(_) => {
+                    let broker = node.address.to_string().into();
+                    return Err(CallError::NoConnection { api: R::KEY, broker, after: timeout });
+                }
+            };
+        }
+        Err(last)
     }
-    pub async fn connection(&self, node: i32, purpose: Purpose) -> Result<Arc<Connection>, CallError> {
-        todo!()
-    }
-    pub async fn list_offsets(
-        &self,
-        queries: &[OffsetQuery],
-        isolation: Isolation,
-        timeout: Duration,
-    ) -> Result<Vec<ListedOffset>, OffsetsError> {
-        todo!()
-    }
-    /// `partitions` and `replication` may be -1: the broker's default.
-    pub async fn create_topic(
-        &self,
-        name: &str,
-        partitions: i32,
-        replication: i16,
-        timeout: Duration,
-    ) -> Result<(), TopicError> {
-        todo!()
-    }
+
+    /// Ends the tasks and closes all sockets, for this handle and all its clones. Calls in flight fail at once.
     pub fn close(&self) {
-        todo!()
+        self.inner().close();
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.inner().closed.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meta = self.inner().meta.read();
+        f.debug_struct("Cluster").field("id", &meta.cluster_id).field("nodes", &meta.nodes).finish()
     }
 }

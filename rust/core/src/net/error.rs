@@ -297,6 +297,9 @@ pub enum CallError {
         /// The broker's id.
         node: i32,
     },
+    /// The broker knows that what we know of the cluster is of no use (KIP-1102).
+    #[error("The broker asks to begin again with the bootstrap brokers")]
+    Rebootstrap,
     /// The client was closed.
     #[error("The client was closed")]
     Closed,
@@ -306,9 +309,10 @@ impl CallError {
     /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotSent { .. } | Self::PossiblyWritten { .. } | Self::UnknownNode { .. } => {
-                ErrorKind::Unreachable
-            }
+            Self::NotSent { .. }
+            | Self::PossiblyWritten { .. }
+            | Self::UnknownNode { .. }
+            | Self::Rebootstrap => ErrorKind::Unreachable,
             Self::Timeout { .. } | Self::NoConnection { .. } => ErrorKind::Timeout,
             Self::Unsupported { .. } | Self::Decode { .. } => ErrorKind::Protocol,
             Self::Connect(error) | Self::BackOff { error, .. } => error.kind(),

@@ -52,12 +52,14 @@ impl ReadError {
 /// The reading half's buffer: bytes that came and were not given out yet.
 #[derive(Debug)]
 pub(super) struct FrameReader {
-    buffer: BytesMut,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
 }
 
 impl FrameReader {
     pub(super) fn new() -> Self {
-        Self { buffer: BytesMut::with_capacity(READ_CHUNK) }
+        Self { buffer: vec![0; READ_CHUNK].into(), start: 0, end: 0 }
     }
 
     /// The next frame without its length, at most `max` bytes. Not cancel-safe: a dropped future loses bytes.
@@ -65,50 +67,61 @@ impl FrameReader {
     where
         R: AsyncRead + Unpin,
     {
-        while self.buffer.len() < 4 {
-            self.fill(io).await?;
+        while self.here().len() < 4 {
+            if self.fill(io).await? == 0 {
+                return Err(ReadError::End { rest: Bytes::copy_from_slice(self.here()) });
+            }
         }
-        let head: [u8; 4] = self.buffer[..4].try_into().expect("invariant: four bytes were read");
-        let length = i32::from_be_bytes(head);
+        let head = self.here().first_chunk().expect("invariant: four bytes were read");
+        let length = i32::from_be_bytes(*head);
         let Some(length) = usize::try_from(length).ok().filter(|l| *l <= max) else {
             // What follows the length tells what speaks there (`HTTP/1.1 400`); it is usually already here.
-            return Err(ReadError::Size { length: length.into(), head: self.buffer.split().freeze() });
+            let head = Bytes::copy_from_slice(self.here());
+            return Err(ReadError::Size { length: length.into(), head });
         };
-        let _ = self.buffer.split_to(4);
-        let here = length.min(self.buffer.len());
+        self.start += 4;
         let mut frame = BytesMut::with_capacity(length);
-        frame.put_slice(&self.buffer.split_to(here));
+        self.give(&mut frame, length);
         while frame.len() < length {
             let missing = length - frame.len();
-            if missing >= READ_CHUNK / 2 {
+            let n = if missing >= READ_CHUNK / 2 {
                 let mut exact = (&mut frame).limit(missing);
-                if io.read_buf(&mut exact).await.map_err(ReadError::Io)? == 0 {
-                    return Err(ReadError::End { rest: frame.freeze() });
-                }
+                io.read_buf(&mut exact).await.map_err(ReadError::Io)?
             } else {
                 // The tail shares a system call with the answers behind it.
-                if let Err(e) = self.fill(io).await {
-                    return Err(match e {
-                        ReadError::End { .. } => ReadError::End { rest: frame.freeze() },
-                        other => other,
-                    });
-                }
-                let here = missing.min(self.buffer.len());
-                frame.put_slice(&self.buffer.split_to(here));
+                let n = self.fill(io).await?;
+                self.give(&mut frame, missing);
+                n
+            };
+            if n == 0 {
+                return Err(ReadError::End { rest: frame.freeze() });
             }
         }
         Ok(frame.freeze())
     }
 
-    /// Reads what the socket has, at least one byte.
-    async fn fill<R: AsyncRead + Unpin>(&mut self, io: &mut R) -> Result<(), ReadError> {
-        // Nothing else points into the buffer, so this moves the rest to its front; it allocates only once.
-        self.buffer.reserve(READ_CHUNK - self.buffer.len().min(READ_CHUNK - 1));
-        match io.read_buf(&mut self.buffer).await {
-            Ok(0) => Err(ReadError::End { rest: self.buffer.split().freeze() }),
-            Ok(_) => Ok(()),
-            Err(e) => Err(ReadError::Io(e)),
+    fn here(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Moves up to `most` bytes to `frame`.
+    fn give(&mut self, frame: &mut BytesMut, most: usize) {
+        let n = most.min(self.end - self.start);
+        frame.put_slice(&self.buffer[self.start..self.start + n]);
+        self.start += n;
+    }
+
+    /// Reads what the socket has and there is room for; 0 at the end of the stream.
+    async fn fill<R: AsyncRead + Unpin>(&mut self, io: &mut R) -> Result<usize, ReadError> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.start > 0 && self.buffer.len() - self.end < READ_CHUNK / 2 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
         }
+        let n = io.read(&mut self.buffer[self.end..]).await.map_err(ReadError::Io)?;
+        self.end += n;
+        Ok(n)
     }
 }
 
@@ -234,4 +247,167 @@ fn gather<'a>(frames: &'a VecDeque<Outgoing>, done: usize, slices: &mut [IoSlice
         }
     }
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::messages::{PartitionProduceData, ProduceRequest, TopicProduceData};
+    use parking_lot::Mutex;
+    use proptest::prelude::*;
+
+    fn block<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    /// Feeds `stream` in pieces of the given sizes (cycled) and collects the frames until the end.
+    fn read_all(stream: &[u8], pieces: &[usize], max: usize) -> (Vec<Bytes>, ReadError) {
+        let mut rest = stream;
+        let mut mock = tokio_pieces(pieces.iter().cycle().map_while(|n| {
+            let (piece, after) = rest.split_at((*n).min(rest.len()));
+            rest = after;
+            (!piece.is_empty()).then_some(piece)
+        }));
+        let mut reader = FrameReader::new();
+        let mut frames = Vec::new();
+        loop {
+            match block(reader.next(&mut mock, max)) {
+                Ok(frame) => frames.push(frame),
+                Err(e) => return (frames, e),
+            }
+        }
+    }
+
+    /// A stream that gives one piece a read.
+    fn tokio_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> impl AsyncRead + Unpin {
+        struct Pieces(VecDeque<Vec<u8>>);
+        impl AsyncRead for Pieces {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                buf: &mut tokio::io::ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                if let Some(mut piece) = self.0.pop_front() {
+                    let rest = piece.split_off(piece.len().min(buf.remaining()));
+                    buf.put_slice(&piece);
+                    if !rest.is_empty() {
+                        self.0.push_front(rest);
+                    }
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+        Pieces(pieces.map(<[u8]>::to_vec).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_they_are_cut(
+            sizes in prop::collection::vec(prop_oneof![0usize..40, 10_000usize..70_000], 0..12),
+            pieces in prop::collection::vec(1usize..40_000, 1..6),
+            cut in 0usize..8,
+        ) {
+            let frames: Vec<Vec<u8>> =
+                sizes.iter().enumerate().map(|(i, n)| (0..*n).map(|j| (i + j) as u8).collect()).collect();
+            let mut stream: Vec<u8> = Vec::new();
+            for f in &frames {
+                stream.extend((f.len() as u32).to_be_bytes());
+                stream.extend(f);
+            }
+            stream.truncate(stream.len().saturating_sub(cut));
+            let (read, end) = read_all(&stream, &pieces, 1 << 20);
+            let mut whole = 0;
+            let complete = frames.iter().take_while(|f| {
+                whole += 4 + f.len();
+                whole <= stream.len()
+            });
+            let complete: Vec<&Vec<u8>> = complete.collect();
+            prop_assert_eq!(read.len(), complete.len());
+            prop_assert!(read.iter().zip(complete).all(|(r, c)| r == c));
+            let ended = matches!(end, ReadError::End { .. });
+            prop_assert!(ended);
+        }
+    }
+
+    #[test]
+    fn a_length_out_of_bounds_is_found_before_anything_is_allocated() {
+        for (stream, said) in [(&b"HTTP/1.1 400"[..], 0x4854_5450i64), (&[0xff; 4][..], -1)] {
+            match read_all(stream, &[64], 1 << 20) {
+                (frames, ReadError::Size { length, head }) => {
+                    assert_eq!((frames.len(), length, &head[..]), (0, said, stream));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // The bound itself is allowed.
+        let (frames, _) = read_all(&[0, 0, 0, 2, 7, 7], &[64], 2);
+        assert_eq!(frames, [&[7, 7][..]]);
+    }
+
+    /// A socket that takes `takes` bytes a write, then none.
+    struct Stingy {
+        takes: Mutex<VecDeque<usize>>,
+        got: Mutex<Vec<u8>>,
+    }
+
+    impl TryWrite for Stingy {
+        fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let Some(most) = self.takes.lock().pop_front() else {
+                return Err(io::ErrorKind::WouldBlock.into());
+            };
+            let mut got = self.got.lock();
+            let before = got.len();
+            for slice in slices {
+                let n = slice.len().min(most - (got.len() - before));
+                got.extend_from_slice(&slice[..n]);
+            }
+            Ok(got.len() - before)
+        }
+    }
+
+    fn produce(sizes: &[usize]) -> Outgoing {
+        let data = |(i, n): (usize, &usize)| PartitionProduceData {
+            index: i as i32,
+            records: Some(vec![i as u8; *n].into()),
+        };
+        let partition_data = sizes.iter().enumerate().map(data).collect();
+        let topic_data = vec![TopicProduceData { name: "t".into(), partition_data, ..Default::default() }];
+        let request = ProduceRequest { topic_data, ..Default::default() };
+        Outgoing { frame: crate::wire::frame(&request, 9, 1, "c"), written: None }
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_written_once_and_in_order(
+            frames in prop::collection::vec(prop::collection::vec(0usize..3000, 0..150), 1..4),
+            takes in prop::collection::vec(1usize..5000, 1..50),
+        ) {
+            let mut queue: VecDeque<Outgoing> = frames.iter().map(|sizes| produce(sizes)).collect();
+            let expected: Vec<u8> =
+                queue.iter().flat_map(|o| o.frame.segments().flatten().copied().collect::<Vec<u8>>()).collect();
+            let stingy = Stingy { takes: Mutex::new(takes.into()), got: Mutex::default() };
+            let mut writer = FrameWriter::new(stingy);
+            writer.take(&mut queue);
+            prop_assert_eq!(writer.end(), expected.len() as u64);
+            let mut rounds = 0;
+            while !writer.try_write().unwrap() {
+                let got = writer.io.got.lock().len();
+                prop_assert_eq!(writer.position(), got as u64);
+                writer.io.takes.lock().push_back(100_000);
+                rounds += 1;
+                prop_assert!(rounds < 100, "no progress");
+            }
+            prop_assert!(writer.is_empty() && writer.position() == writer.end());
+            prop_assert_eq!(&*writer.io.got.lock(), &expected);
+        }
+    }
+
+    #[test]
+    fn a_large_request_of_a_few_batches_is_one_write() {
+        let mut queue: VecDeque<Outgoing> = [produce(&[1 << 20; 4]), produce(&[10])].into();
+        let stingy = Stingy { takes: Mutex::new([usize::MAX].into()), got: Mutex::default() };
+        let mut writer = FrameWriter::new(stingy);
+        writer.take(&mut queue);
+        assert!(writer.try_write().unwrap(), "one system call has to do");
+    }
 }

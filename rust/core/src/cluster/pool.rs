@@ -1,0 +1,347 @@
+//! Connections: for each broker one a [`Purpose`], made when first needed.
+//!
+//! One task at a time connects for a place; others who want it wait for the outcome. The task is not the caller's, so a
+//! caller that loses patience does not undo it. After a failure the broker - all its places - is left alone for
+//! 50 ms doubling to 1 s, and asking for a connection fails at once. A connection that ends within a second of its
+//! making counts as a failure too: a broker that accepts and hangs up would otherwise be dialled in a tight loop.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::Purpose;
+use crate::config::BrokerAddress;
+use crate::net::{BackOff, CallError, CloseReason, ConnectError, Connection, ConnectionOptions};
+
+/// A connection that ends sooner than this after its making counts as a failed try.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
+/// Brokers close connections idle for 10 minutes; ours end earlier, so that no request meets a closing socket.
+const IDLE_MAX: Duration = Duration::from_secs(540);
+
+/// How long the calls in flight to a broker that left the cluster have to end.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// All connections of a cluster.
+#[derive(Debug)]
+pub(super) struct Pool {
+    options: ConnectionOptions,
+    runtime: Handle,
+    /// The brokers of the metadata.
+    nodes: RwLock<HashMap<i32, Arc<Node>>>,
+    /// The brokers of the settings, used while none of the others answers.
+    pub(super) seeds: Vec<Arc<Node>>,
+    closed: AtomicBool,
+}
+
+impl Pool {
+    pub(super) fn new(options: ConnectionOptions, seeds: &[BrokerAddress], runtime: Handle) -> Self {
+        let seeds = seeds.iter().map(|a| Arc::new(Node::new(None, a.clone(), &options, &runtime))).collect();
+        Self { options, runtime, nodes: RwLock::default(), seeds, closed: AtomicBool::new(false) }
+    }
+
+    pub(super) fn node(&self, id: i32) -> Option<Arc<Node>> {
+        self.nodes.read().get(&id).cloned()
+    }
+
+    /// Makes the brokers known those of `nodes`: one that is gone, or has moved, is dismissed.
+    pub(super) fn sync(&self, nodes: &BTreeMap<i32, BrokerAddress>) {
+        let mut dismissed = Vec::new();
+        let mut known = self.nodes.write();
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        known.retain(|id, node| {
+            let stays = nodes.get(id) == Some(&node.address);
+            if !stays {
+                dismissed.push(node.clone());
+            }
+            stays
+        });
+        for (id, address) in nodes {
+            known.entry(*id).or_insert_with(|| {
+                Arc::new(Node::new(Some(*id), address.clone(), &self.options, &self.runtime))
+            });
+        }
+        drop(known);
+        for node in dismissed {
+            node.dismiss();
+        }
+    }
+
+    /// Gives a bootstrap broker's connection to the broker of the same address, if there is one.
+    pub(super) fn adopt(&self, seed: &Node) -> bool {
+        let nodes = self.nodes.read();
+        let Some(node) = nodes.values().find(|n| n.address == seed.address) else { return false };
+        let slot = |n: &Node| Arc::clone(&n.slots[Purpose::Control as usize]);
+        let Some(used) = slot(seed).current.lock().take() else { return false };
+        let mut place = Some(used);
+        std::mem::swap(&mut *slot(node).current.lock(), &mut place);
+        true
+    }
+
+    /// Whom to ask what any broker can answer, best first: with a connection, then those not in trouble lately, in
+    /// random order; at most `most` of them, and then the bootstrap brokers.
+    pub(super) fn candidates(&self, purpose: Purpose, most: usize) -> Vec<Arc<Node>> {
+        let mut nodes: Vec<_> = self.nodes.read().values().cloned().collect();
+        nodes.sort_by_cached_key(|n| {
+            (n.health.lock().trouble, n.live(purpose).is_none(), crate::net::random())
+        });
+        nodes.truncate(most);
+        nodes.extend(self.seeds.iter().cloned());
+        nodes
+    }
+
+    /// Every broker of the metadata, in random order.
+    pub(super) fn all_nodes(&self) -> Vec<Arc<Node>> {
+        let mut nodes: Vec<_> = self.nodes.read().values().cloned().collect();
+        nodes.sort_by_cached_key(|_| crate::net::random());
+        nodes
+    }
+
+    /// Closes the connections to the bootstrap brokers: they have done their work.
+    pub(super) fn leave_seeds(&self) {
+        for slot in self.seeds.iter().flat_map(|seed| &seed.slots) {
+            let mut place = slot.current.lock();
+            if place.as_ref().is_some_and(|(connection, _)| connection.in_flight() == 0) {
+                *place = None;
+            }
+        }
+    }
+
+    /// Closes everything, for good.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let nodes: Vec<_> = self.nodes.write().drain().map(|(_, node)| node).collect();
+        for node in nodes.iter().chain(&self.seeds) {
+            node.retire();
+            node.close_all();
+        }
+    }
+}
+
+/// One broker.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Its id; a bootstrap broker has none.
+    pub(super) id: Option<i32>,
+    pub(super) address: BrokerAddress,
+    options: ConnectionOptions,
+    runtime: Handle,
+    retired: AtomicBool,
+    /// Ends the tries to connect when it retires.
+    stop: Notify,
+    health: Mutex<Health>,
+    slots: [Arc<Slot>; 4],
+}
+
+#[derive(Debug)]
+struct Health {
+    back_off: BackOff,
+    /// When the last failure was, until when nobody tries again, and why.
+    failed: Option<(Instant, Instant, Arc<ConnectError>)>,
+    /// When it last kept somebody waiting; it is asked last.
+    trouble: Option<Instant>,
+}
+
+/// The place of one connection.
+#[derive(Debug, Default)]
+struct Slot {
+    /// With the time it was last handed out.
+    current: Mutex<Option<(Arc<Connection>, Instant)>>,
+    connecting: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Node {
+    fn new(id: Option<i32>, address: BrokerAddress, options: &ConnectionOptions, runtime: &Handle) -> Self {
+        let health = Health { back_off: BackOff::RECONNECT, failed: None, trouble: None };
+        Self {
+            id,
+            address,
+            options: options.clone(),
+            runtime: runtime.clone(),
+            retired: AtomicBool::new(false),
+            stop: Notify::new(),
+            health: Mutex::new(health),
+            slots: Default::default(),
+        }
+    }
+
+    /// The connection for `purpose`, made if need be; fails at once while the broker is left alone.
+    ///
+    /// # Cancel safety
+    /// Connecting goes on without the caller.
+    pub(super) async fn connection(self: &Arc<Self>, purpose: Purpose) -> Result<Arc<Connection>, CallError> {
+        if let Some(connection) = self.live(purpose) {
+            return Ok(connection);
+        }
+        self.check_rest()?;
+        let turn = self.slots[purpose as usize].connecting.clone().lock_owned().await;
+        // Whoever had the turn before may have connected, or have found that it cannot be done now.
+        if let Some(connection) = self.live(purpose) {
+            return Ok(connection);
+        }
+        self.check_rest()?;
+        let node = self.clone();
+        let task = self.runtime.spawn(async move {
+            let _turn = turn;
+            node.connect(purpose, &node.options).await
+        });
+        // The task ends otherwise only with the runtime.
+        task.await.unwrap_or(Err(CallError::Closed))
+    }
+
+    /// Connects within `budget` without regard to earlier failures; for the first contact with the cluster.
+    pub(super) async fn connect_now(
+        &self,
+        purpose: Purpose,
+        budget: Duration,
+    ) -> Result<Arc<Connection>, CallError> {
+        let connect_timeout = budget.min(self.options.connect_timeout);
+        self.connect(purpose, &ConnectionOptions { connect_timeout, ..self.options.clone() }).await
+    }
+
+    async fn connect(
+        &self,
+        purpose: Purpose,
+        options: &ConnectionOptions,
+    ) -> Result<Arc<Connection>, CallError> {
+        let began = Instant::now();
+        let stop = self.stop.notified();
+        tokio::pin!(stop);
+        // Registered before the look at `retired`, so that an end in between is not missed.
+        stop.as_mut().enable();
+        if self.retired.load(Ordering::Acquire) {
+            return Err(CallError::Closed);
+        }
+        let connected = tokio::select! {
+            biased;
+            () = stop => return Err(CallError::Closed),
+            connected = Connection::connect(&self.address, options) => connected,
+        };
+        let error = match connected {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                let mut place = self.slots[purpose as usize].current.lock();
+                // Under the place's lock, so that closing all places either sees this one or is seen here.
+                if self.retired.load(Ordering::Acquire) {
+                    return Err(CallError::Closed);
+                }
+                *place = Some((connection.clone(), Instant::now()));
+                drop(place);
+                let mut health = self.health.lock();
+                (health.failed, health.trouble) = (None, None);
+                return Ok(connection);
+            }
+            Err(e) => Arc::new(e),
+        };
+        self.note_failure(began, error.clone());
+        Err(CallError::Connect(error))
+    }
+
+    /// The connection there is, if it lives.
+    pub(super) fn live(&self, purpose: Purpose) -> Option<Arc<Connection>> {
+        let mut place = self.slots[purpose as usize].current.lock();
+        let (connection, used) = place.as_mut()?;
+        let now = Instant::now();
+        if let Some((reason, lived)) = connection.end() {
+            *place = None;
+            drop(place);
+            self.note_end(reason, lived);
+            return None;
+        }
+        if now - *used > IDLE_MAX && connection.in_flight() == 0 {
+            connection.close();
+            *place = None;
+            return None;
+        }
+        *used = now;
+        Some(connection.clone())
+    }
+
+    /// How the broker fared when a connection to it ended.
+    fn note_end(&self, reason: CloseReason, lived: Duration) {
+        if reason == CloseReason::Local {
+            return;
+        }
+        if lived >= SHORT_LIFE {
+            self.health.lock().back_off.reset();
+            return;
+        }
+        let reason = format!("the connection ended after {} ms: {reason}", lived.as_millis());
+        let error = ConnectError::Unreachable { address: self.address.clone(), reason };
+        self.note_failure(Instant::now(), Arc::new(error));
+    }
+
+    fn note_failure(&self, began: Instant, error: Arc<ConnectError>) {
+        let now = Instant::now();
+        let mut health = self.health.lock();
+        health.trouble = Some(now);
+        // Four places that fail together are one failure.
+        if health.failed.as_ref().is_none_or(|(when, ..)| *when <= began) {
+            let until = now + health.back_off.fail();
+            health.failed = Some((now, until, error));
+        }
+    }
+
+    /// An error while the broker is left alone.
+    fn check_rest(&self) -> Result<(), CallError> {
+        if self.retired.load(Ordering::Acquire) {
+            return Err(self.id.map_or(CallError::Closed, |node| CallError::UnknownNode { node }));
+        }
+        match &self.health.lock().failed {
+            Some((_, until, error)) if Instant::now() < *until => {
+                let retry_after = *until - Instant::now();
+                Err(CallError::BackOff { retry_after, error: error.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// It keeps somebody waiting: others are asked first from now on.
+    pub(super) fn note_trouble(&self) {
+        self.health.lock().trouble = Some(Instant::now());
+    }
+
+    pub(super) fn note_answer(&self) {
+        self.health.lock().trouble = None;
+    }
+
+    /// Makes no more connections; those there are end when their calls have, 5 s at most. A broker that shuts down
+    /// leaves the metadata before it has answered everything.
+    fn dismiss(self: &Arc<Self>) {
+        self.retire();
+        let (busy, idle): (Vec<_>, Vec<_>) =
+            self.take_all().into_iter().partition(|connection| connection.in_flight() > 0);
+        idle.iter().for_each(|connection| connection.close());
+        if busy.is_empty() {
+            return;
+        }
+        self.runtime.spawn(async move {
+            let deadline = Instant::now() + DRAIN_MAX;
+            while Instant::now() < deadline && busy.iter().any(|c| c.in_flight() > 0 && !c.is_closed()) {
+                sleep(Duration::from_millis(50)).await;
+            }
+            busy.iter().for_each(|connection| connection.close());
+        });
+    }
+
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.stop.notify_waiters();
+    }
+
+    fn take_all(&self) -> Vec<Arc<Connection>> {
+        self.slots.iter().filter_map(|s| s.current.lock().take()).map(|(connection, _)| connection).collect()
+    }
+
+    fn close_all(&self) {
+        self.take_all().iter().for_each(|connection| connection.close());
+    }
+}

@@ -1,0 +1,232 @@
+//! Topics by name: finding, waiting for leaders, creating.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::error::TopicError;
+use super::meta::TopicMeta;
+use super::name::check_topic_name;
+use super::refresh::WishError;
+use super::{Cluster, Purpose};
+use crate::net::{BackOff, CallError};
+use crate::wire::ErrorCode;
+use crate::wire::messages::{CreatableTopic, CreatableTopicResult, CreateTopicsRequest};
+
+/// How long a topic that may be being created is waited for: brokers say "unknown" until the creation is through,
+/// and say the same when they do not create topics.
+const CREATION_MAX: Duration = Duration::from_secs(5);
+
+/// How long partitions without a leader hold up a topic that has others with one.
+const LEADERS_MAX: Duration = Duration::from_secs(1);
+
+/// Pause between two looks at a topic that is not ready.
+const LOOK_AGAIN: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_millis(500));
+
+impl Cluster {
+    /// The topic, known or asked for; brokers that create topics automatically are allowed to.
+    ///
+    /// Returns once every partition has a leader, or some partition has one and a second has passed. A name nobody
+    /// accepts fails at once, a topic that does not exist after five seconds (creation takes a moment), everything
+    /// else is tried until `timeout` is over.
+    ///
+    /// # Cancel safety
+    /// The topic may be created all the same.
+    pub async fn topic(&self, name: &str, timeout: Duration) -> Result<Arc<TopicMeta>, TopicError> {
+        if let Some(meta) = self.cached_topic(name).filter(|meta| meta.has_a_leader()) {
+            return Ok(meta);
+        }
+        check_topic_name(name)?;
+        let name: Arc<str> = name.into();
+        let begin = Instant::now();
+        let deadline = begin + timeout;
+        let mut pause = LOOK_AGAIN;
+        loop {
+            let code = self.ask(&name, true, deadline, timeout).await?;
+            let unknown = is_unknown(code);
+            let meta = self.cached_topic(&name);
+            match check(&name, code)? {
+                () if unknown => {}
+                () => {
+                    if let Some(meta) = meta
+                        && (meta.has_all_leaders() || (meta.has_a_leader() && begin.elapsed() >= LEADERS_MAX))
+                    {
+                        return Ok(meta);
+                    }
+                }
+            }
+            let again = Instant::now() + pause.fail();
+            if unknown && (again - begin > CREATION_MAX || again >= deadline) {
+                return Err(TopicError::Unknown { topic: name });
+            }
+            if again >= deadline {
+                return match self.cached_topic(&name) {
+                    Some(meta) if meta.has_a_leader() => Ok(meta),
+                    _ => Err(TopicError::NoLeader { topic: name, within: timeout }),
+                };
+            }
+            sleep_until(again).await;
+        }
+    }
+
+    /// The topic if it exists, leaders or not; it is never created by this. `None` is answered after a broker has said
+    /// so twice, for one that has just started may not know better.
+    pub async fn topic_if_exists(
+        &self,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Option<Arc<TopicMeta>>, TopicError> {
+        if let Some(meta) = self.cached_topic(name) {
+            return Ok(Some(meta));
+        }
+        check_topic_name(name)?;
+        let name: Arc<str> = name.into();
+        let deadline = Instant::now() + timeout;
+        let mut pause = LOOK_AGAIN;
+        let mut unknown = 0;
+        loop {
+            let code = self.ask(&name, false, deadline, timeout).await?;
+            check(&name, code)?;
+            if let Some(meta) = self.cached_topic(&name) {
+                return Ok(Some(meta));
+            }
+            unknown += u32::from(is_unknown(code));
+            let again = Instant::now() + pause.fail();
+            if unknown >= 2 || (unknown > 0 && again >= deadline) {
+                return Ok(None);
+            }
+            if again >= deadline {
+                let error = Some(code.name().into());
+                return Err(TopicError::Timeout { topic: name, within: timeout, error });
+            }
+            sleep_until(again).await;
+        }
+    }
+
+    /// Asks for topics now, whatever is known, and waits for the answer. Topics that do not exist are no error here.
+    pub async fn refresh(&self, names: &[Arc<str>], timeout: Duration) -> Result<(), TopicError> {
+        let asked = self.inner().wishes.wait(names.to_vec(), false, Instant::now() + timeout).await;
+        let topic = || names.first().cloned().unwrap_or_else(|| "".into());
+        asked.map(drop).map_err(|e| wish_error(e, topic(), timeout))
+    }
+
+    /// What a broker says about a topic now.
+    async fn ask(
+        &self,
+        name: &Arc<str>,
+        create: bool,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<ErrorCode, TopicError> {
+        match self.inner().wishes.wait(vec![name.clone()], create, deadline).await {
+            Ok(codes) => Ok(codes.get(name).copied().unwrap_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+            Err(e) => Err(wish_error(e, name.clone(), timeout)),
+        }
+    }
+
+    /// Creates a topic; `partitions` and `replication` may be -1, the broker's default (Kafka 2.4 and newer).
+    ///
+    /// Asks the controller (a KRaft broker forwards). [`TopicError::Exists`] when it is there already, unless an earlier
+    /// try of this call may have created it. The topic may need a moment until every broker knows it.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        replication: i16,
+        timeout: Duration,
+    ) -> Result<(), TopicError> {
+        check_topic_name(name)?;
+        let name: Arc<str> = name.into();
+        let deadline = Instant::now() + timeout;
+        let mut pause = LOOK_AGAIN;
+        let mut maybe_created = false;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let request = CreateTopicsRequest {
+                topics: vec![CreatableTopic {
+                    name: name.clone(),
+                    num_partitions: partitions,
+                    replication_factor: replication,
+                    ..Default::default()
+                }],
+                timeout_ms: left.as_millis().try_into().unwrap_or(i32::MAX),
+                validate_only: false,
+            };
+            let error: Arc<str> = match self.call_controller(&request, left).await {
+                Ok(response) => {
+                    let result = response.topics.into_iter().find(|t| t.name == name).unwrap_or_default();
+                    match creation(&name, result, &mut maybe_created)? {
+                        None => return Ok(()),
+                        Some(code) => code.name().into(),
+                    }
+                }
+                Err(CallError::Closed) => return Err(TopicError::Closed),
+                Err(e) => {
+                    maybe_created |= e.possibly_written();
+                    e.to_string().into()
+                }
+            };
+            let again = Instant::now() + pause.fail();
+            if again >= deadline {
+                return Err(TopicError::Timeout { topic: name, within: timeout, error: Some(error) });
+            }
+            sleep_until(again).await;
+            // The controller may be another one now; without an answer the loop goes on with what is known.
+            let _ = self.inner().wishes.wait(Vec::new(), false, deadline).await;
+        }
+    }
+
+    /// A call to the controller, or to any broker while none is known.
+    async fn call_controller(
+        &self,
+        request: &CreateTopicsRequest,
+        timeout: Duration,
+    ) -> Result<crate::wire::messages::CreateTopicsResponse, CallError> {
+        let controller = self.inner().meta.read().controller;
+        match controller {
+            Some(node) => self.call(node, Purpose::Control, request, timeout).await,
+            None => self.call_any(Purpose::Control, request, timeout).await,
+        }
+    }
+}
+
+/// Whether the topic was created (`None`), or a code to try again with.
+fn creation(
+    name: &Arc<str>,
+    result: CreatableTopicResult,
+    maybe_created: &mut bool,
+) -> Result<Option<ErrorCode>, TopicError> {
+    let topic = name.clone();
+    match ErrorCode(result.error_code) {
+        ErrorCode::NONE => Ok(None),
+        ErrorCode::TOPIC_ALREADY_EXISTS if *maybe_created => Ok(None),
+        ErrorCode::TOPIC_ALREADY_EXISTS => Err(TopicError::Exists { topic }),
+        code if code.retriable() => {
+            *maybe_created |= code == ErrorCode::REQUEST_TIMED_OUT;
+            Ok(Some(code))
+        }
+        code => Err(TopicError::Refused { topic, code, message: result.error_message }),
+    }
+}
+
+fn is_unknown(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID)
+}
+
+/// An error that no waiting mends.
+fn check(name: &Arc<str>, code: ErrorCode) -> Result<(), TopicError> {
+    let topic = name.clone();
+    match code {
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED => Err(TopicError::NotAuthorized { topic }),
+        code if code.is_ok() || code.retriable() => Ok(()),
+        code => Err(TopicError::Refused { topic, code, message: None }),
+    }
+}
+
+fn wish_error(error: WishError, topic: Arc<str>, within: Duration) -> TopicError {
+    match error {
+        WishError::Closed => TopicError::Closed,
+        WishError::Timeout(error) => TopicError::Timeout { topic, within, error },
+    }
+}

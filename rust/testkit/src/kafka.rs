@@ -1,0 +1,235 @@
+//! Apache Kafka as a child process: one node, KRaft, plaintext.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use crate::{free_port, loopback, unique};
+
+const START_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// What a broker is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    properties: Vec<(String, String)>,
+    advertised: Option<u16>,
+}
+
+impl Options {
+    /// The defaults: one partition a new topic, topics are created automatically.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A broker property, in the words of `server.properties`.
+    #[must_use]
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        self.properties.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The port the broker tells clients to come to: that of a proxy, say.
+    #[must_use]
+    pub fn advertise(mut self, port: u16) -> Self {
+        self.advertised = Some(port);
+        self
+    }
+}
+
+/// A running (or stopped) broker. Dropping it kills it and removes its data.
+#[derive(Debug)]
+pub struct RealKafka {
+    dir: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl RealKafka {
+    /// A broker of the caller's own; returns when it answers connections.
+    pub fn start(options: &Options) -> Self {
+        let dir = std::env::temp_dir().join(unique("kafka-fast-testkit"));
+        fs::create_dir_all(&dir).expect("the temporary folder can be written");
+        let (port, controller) = (free_port(), free_port());
+        let mut kafka = Self { dir, port, child: None };
+        let advertised = options.advertised.unwrap_or(port);
+        let data = kafka.dir.join("data");
+        let mut text = format!(
+            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\ncontroller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs={}\n\
+             offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n",
+            data.display()
+        );
+        for (name, value) in &options.properties {
+            text += &format!("{name}={value}\n");
+        }
+        fs::write(kafka.properties(), text).expect("the temporary folder can be written");
+        let format = kafka
+            .java("kafka.tools.StorageTool", "format.log")
+            .args(["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"])
+            .arg(kafka.properties())
+            .status();
+        assert!(
+            format.is_ok_and(|s| s.success()),
+            "the storage could not be formatted:\n{}",
+            kafka.log("format.log")
+        );
+        kafka.start_again();
+        kafka
+    }
+
+    /// The broker that `./dev test` started for everybody (`KAFKA_FAST_BROKER`), else one for this test process, which ends
+    /// with it: `host:port`.
+    pub fn shared() -> &'static str {
+        static SHARED: OnceLock<(Option<RealKafka>, String)> = OnceLock::new();
+        let (_, address) = SHARED.get_or_init(|| match std::env::var("KAFKA_FAST_BROKER") {
+            Ok(address) if !address.is_empty() => (None, address),
+            _ => {
+                let kafka = Self::start(&Options::new());
+                let address = kafka.address();
+                (Some(kafka), address)
+            }
+        });
+        address
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        loopback(self.port).to_string()
+    }
+
+    /// The port it listens on, also after a restart.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops it as an operator would (SIGTERM): it writes what it holds and leaves.
+    pub fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let asked = Command::new("kill").arg(child.id().to_string()).status();
+        let until = Instant::now() + STOP_WITHIN;
+        while asked.as_ref().is_ok_and(std::process::ExitStatus::success) && Instant::now() < until {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.child = Some(child);
+        self.kill();
+    }
+
+    /// Stops it as a power cut would (SIGKILL).
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Both only fail when it has already ended.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+
+    /// Starts it again with the data and the port it had; returns when it answers connections.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "the broker is running");
+        let mut command = self.java("kafka.Kafka", "broker.log");
+        command.arg(self.properties());
+        self.child = Some(spawn(command).expect("java can be started"));
+        let until = Instant::now() + START_WITHIN;
+        while TcpStream::connect_timeout(&loopback(self.port), Duration::from_secs(1)).is_err() {
+            let ended = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+            assert!(
+                !ended && Instant::now() < until,
+                "the broker did not start:\n{}",
+                self.log("broker.log")
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.dir.join("server.properties")
+    }
+
+    /// `java CLASS`, its output in a file; it dies with this process even when that is killed.
+    fn java(&self, class: &str, log: &str) -> Command {
+        let java = std::env::var("KAFKA_FAST_JAVA").unwrap_or_else(|_| "java".to_owned());
+        let has_setpriv = Path::new("/usr/bin/setpriv").exists();
+        let mut command = if has_setpriv {
+            let mut guard = Command::new("/usr/bin/setpriv");
+            guard.args(["--pdeathsig", "TERM"]).arg(java);
+            guard
+        } else {
+            Command::new(java)
+        };
+        let out = File::create(self.dir.join(log)).expect("the temporary folder can be written");
+        let err = out.try_clone().expect("a file can be opened twice");
+        command
+            .args(["-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
+            .arg(format!("{}/*", jars().display()))
+            .arg(class)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err);
+        command
+    }
+
+    fn log(&self, name: &str) -> String {
+        let mut text = String::new();
+        if let Ok(mut file) = File::open(self.dir.join(name)) {
+            // What cannot be read is not shown; the assertion says the rest.
+            drop(file.read_to_string(&mut text));
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for RealKafka {
+    fn drop(&mut self) {
+        self.kill();
+        drop(fs::remove_dir_all(&self.dir));
+    }
+}
+
+/// Starts a child from a thread that lives as long as this process: the death signal of a child comes when the *thread* that
+/// started it ends, and a test's thread ends with its test.
+fn spawn(command: Command) -> io::Result<Child> {
+    type Job = (Command, mpsc::Sender<io::Result<Child>>);
+    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (jobs, todo) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in todo {
+                // Nobody waits for the answer any more when the test has panicked meanwhile.
+                drop(answer.send(command.spawn()));
+            }
+        });
+        Mutex::new(jobs)
+    });
+    let (answer, started) = mpsc::channel();
+    let gone = || io::Error::other("the spawning thread is gone");
+    spawner.lock().map_err(|_| gone())?.send((command, answer)).map_err(|_| gone())?;
+    started.recv().map_err(|_| gone())?
+}
+
+/// Where `./dev` keeps Kafka's jars.
+fn jars() -> PathBuf {
+    if let Ok(home) = std::env::var("KAFKA_FAST_KAFKA_HOME") {
+        return home.into();
+    }
+    let cache = std::env::var("XDG_CACHE_HOME").ok().filter(|c| !c.is_empty()).map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::var("HOME").ok().map(|home| Path::new(&home).join(".cache")));
+    let dir = cache.expect("HOME is set").join("kafka-fast/kafka-4.4.0");
+    assert!(
+        dir.exists(),
+        "Kafka is not in {}: run ./dev test or ./dev broker once, they fetch it",
+        dir.display()
+    );
+    dir
+}
