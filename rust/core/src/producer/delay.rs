@@ -1,0 +1,89 @@
+//! Partitions that cannot send now: they back off after a failure, or have no leader.
+//!
+//! One task holds them and brings them back when their time has come or, without a leader, when the metadata
+//! changes. It also takes new partitions and moved leaders over from the metadata.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::partition_queue::backoff;
+use super::shared::{Shared, stopped};
+use super::topic::Partition;
+
+/// Partitions that arrived since the task last looked. Bounded by the partitions: each is on one list.
+#[derive(Default)]
+pub(super) struct Delay {
+    arrived: Mutex<Vec<Delayed>>,
+    wake: Notify,
+}
+
+struct Delayed {
+    partition: Arc<Partition>,
+    until: Instant,
+    leaderless: bool,
+}
+
+impl Delay {
+    /// Brings the partition back at `until`.
+    pub(super) fn add(&self, partition: Arc<Partition>, until: Instant) {
+        self.push(Delayed { partition, until, leaderless: false });
+    }
+
+    /// Brings the partition back when the metadata changes, at the latest after a second or so.
+    pub(super) fn add_leaderless(&self, partition: Arc<Partition>, now: Instant) {
+        let until = now + backoff(4, super::noise());
+        self.push(Delayed { partition, until, leaderless: true });
+    }
+
+    fn push(&self, delayed: Delayed) {
+        self.arrived.lock().push(delayed);
+        self.wake.notify_one();
+    }
+}
+
+/// The task; ends with the producer.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut stop = shared.stop.subscribe();
+    let mut updates = shared.cluster.updates();
+    let mut held: Vec<Delayed> = Vec::new();
+    loop {
+        held.append(&mut shared.delay.arrived.lock());
+        let next = held.iter().map(|d| d.until).min();
+        let timer = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut metadata_changed = false;
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            changed = updates.changed() => match changed {
+                Ok(()) => metadata_changed = true,
+                // The cluster has been closed under the producer; nothing changes any more.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+            () = shared.delay.wake.notified() => continue,
+            () = timer => {}
+        }
+        if metadata_changed {
+            take_over(&shared);
+        }
+        let now = Instant::now();
+        let due = |d: &mut Delayed| d.until <= now || (metadata_changed && d.leaderless);
+        let back = held.extract_if(.., due).map(|d| d.partition).collect::<Vec<_>>();
+        shared.place_all(back);
+    }
+}
+
+/// Takes the cached metadata of every topic over: rare, so a scan is fine.
+fn take_over(shared: &Arc<Shared>) {
+    for topic in shared.topics.iter() {
+        if let Some(meta) = shared.cluster.cached_topic(&topic.name) {
+            shared.update_partitions(topic, &meta);
+        }
+    }
+}

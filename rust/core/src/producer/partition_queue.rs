@@ -1,0 +1,288 @@
+//! The sealed batches of one partition: what goes next, what is in flight, and with which sequence numbers.
+//!
+//! Pure bookkeeping: it holds values, is told the time, and answers; it knows no socket, lock or task. A batch
+//! is anything (`B`); this decides only about its place.
+//!
+//! # Order
+//! A batch's `order` is the ordinal of its first record in the partition. At most `window` batches fly at once.
+//! A batch that comes back is put where its order belongs, and after a failure nothing flies until everything in
+//! the air has landed, so a retry never overtakes and is never overtaken.
+//!
+//! # Sequences (KIP-98, KIP-360)
+//! When the producer has an identity, a batch is stamped at its first take and keeps its stamp through all
+//! retries: the broker drops what it already has (it remembers the last five batches of a producer and partition,
+//! hence the window of five) and refuses a gap. When the *oldest* batch outstanding is refused for its sequence,
+//! the broker has lost what went before (a leader failed over with acks=1, or retention removed the state): then
+//! the epoch is raised once everything has landed and numbering starts at 0 again. The broker keeps epochs per
+//! partition, so the raise is local to the partition.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Batches of one partition in the air when they carry sequences and the broker can hold that many apart.
+pub(super) const WINDOW_SEQUENCED: usize = 5;
+
+/// Who the producer is to the brokers (answer of InitProducerId).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) id: i64,
+    pub(super) epoch: i16,
+}
+
+/// What makes a batch recognizable to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) id: i64,
+    pub(super) epoch: i16,
+    pub(super) sequence: i32,
+}
+
+/// The right and the duty to report how one flight ended. Deliberately neither `Clone` nor `Copy`.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    order: u64,
+    count: u32,
+    stamp: Option<Stamp>,
+}
+
+impl Ticket {
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        self.stamp
+    }
+}
+
+/// What a sender gets when its turn has come.
+#[derive(Debug)]
+pub(super) enum Next<B> {
+    /// Send this.
+    Batch(Ticket, B),
+    /// The partition backs off until then; it counts as listed, so bring it back at that time.
+    Later(Instant),
+    /// Nothing may go now; the next push or landing lists the partition again.
+    Nothing,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct PartitionQueue<B> {
+    window: usize,
+    /// By ascending `order`.
+    waiting: VecDeque<Waiting<B>>,
+    /// Orders of the batches in flight; at most `window`.
+    flying: Vec<u64>,
+    next_order: u64,
+    /// Whether somebody's list (a broker's ready list or the delay list) holds this partition. It is on at most
+    /// one, so that a partition costs its list one entry however many batches it has.
+    listed: bool,
+    /// Failures since the last batch that ended well with none left to repeat. While it is not 0, batches fly
+    /// one by one: the broker knows only the last five, so a repeated batch must not be outrun by new ones.
+    failures: u32,
+    not_before: Option<Instant>,
+    numbering: Option<Numbering>,
+    raise_epoch: bool,
+}
+
+#[derive(Debug)]
+struct Waiting<B> {
+    order: u64,
+    count: u32,
+    stamp: Option<Stamp>,
+    /// It has flown before.
+    returned: bool,
+    batch: B,
+}
+
+#[derive(Debug)]
+struct Numbering {
+    id: i64,
+    epoch: i16,
+    next: i32,
+}
+
+impl<B> PartitionQueue<B> {
+    /// An empty queue that lets `window` batches fly, at least 1; without an identity it is always 1.
+    pub(super) fn new(window: usize) -> Self {
+        Self {
+            window: window.max(1),
+            waiting: VecDeque::new(),
+            flying: Vec::new(),
+            next_order: 0,
+            listed: false,
+            failures: 0,
+            not_before: None,
+            numbering: None,
+            raise_epoch: false,
+        }
+    }
+
+    /// Adds a sealed batch of `count` records at the end. True: put the partition on its leader's list.
+    pub(super) fn push(&mut self, batch: B, count: u32) -> bool {
+        debug_assert!(count > 0, "an empty batch is never sealed");
+        self.waiting.push_back(Waiting {
+            order: self.next_order,
+            count,
+            stamp: None,
+            returned: false,
+            batch,
+        });
+        self.next_order += u64::from(count);
+        self.list()
+    }
+
+    /// The partition has come off its list: what goes now?
+    pub(super) fn take(&mut self, now: Instant, identity: Option<Identity>) -> Next<B> {
+        self.listed = false;
+        if !self.may_send() {
+            return Next::Nothing;
+        }
+        if let Some(at) = self.not_before.filter(|at| *at > now) {
+            self.listed = true;
+            return Next::Later(at);
+        }
+        self.number(identity);
+        let Some(mut next) = self.waiting.pop_front() else { return Next::Nothing };
+        if let (None, Some(numbering)) = (next.stamp, &mut self.numbering) {
+            next.stamp = Some(numbering.stamp(next.count));
+        }
+        self.flying.push(next.order);
+        Next::Batch(Ticket { order: next.order, count: next.count, stamp: next.stamp }, next.batch)
+    }
+
+    /// Lists the partition if it may send and is on no list. True: the caller must put it there.
+    pub(super) fn list(&mut self) -> bool {
+        let newly = !self.listed && self.may_send();
+        self.listed |= newly;
+        newly
+    }
+
+    /// The batch is in the log (or, with acks=0, written to the socket). Returns like [`list`](Self::list).
+    pub(super) fn landed(&mut self, ticket: Ticket) -> bool {
+        self.remove_flight(&ticket);
+        if !self.waiting.front().is_some_and(|w| w.returned) {
+            self.failures = 0;
+            self.not_before = None;
+        }
+        self.list()
+    }
+
+    /// The batch failed for good; its owner drops it. Its numbers are a hole no broker accepts. Returns like
+    /// [`list`](Self::list).
+    pub(super) fn given_up(&mut self, ticket: Ticket) -> bool {
+        self.remove_flight(&ticket);
+        self.raise_epoch |= ticket.stamp.is_some();
+        self.list()
+    }
+
+    /// The batch comes back to be sent again as it is, not before `at`. Returns like [`list`](Self::list).
+    pub(super) fn retry(&mut self, ticket: Ticket, batch: B, at: Instant) -> bool {
+        self.remove_flight(&ticket);
+        self.failures += 1;
+        self.not_before = Some(self.not_before.map_or(at, |before| before.max(at)));
+        self.put_back(ticket.order, ticket.count, ticket.stamp, batch);
+        self.list()
+    }
+
+    /// The broker refused the batch for its sequence. Returns like [`list`](Self::list).
+    pub(super) fn refused_sequence(&mut self, ticket: Ticket, batch: B, at: Instant) -> bool {
+        // With an older batch outstanding the gap is that batch, and it will be filled by its retry.
+        let older = |order: &u64| *order < ticket.order;
+        let oldest = !self.flying.iter().any(older) && !self.waiting.iter().any(|w| older(&w.order));
+        // A second refusal after the raise is answered in the new epoch: raise once more.
+        self.raise_epoch |= oldest;
+        self.retry(ticket, batch, at)
+    }
+
+    /// The batch was too large and comes back in pieces, at least one, whose counts add up. The pieces share its
+    /// numbers, so what was stamped after it stays valid. Returns like [`list`](Self::list).
+    pub(super) fn split(&mut self, ticket: Ticket, pieces: Vec<(B, u32)>) -> bool {
+        debug_assert_eq!(pieces.iter().map(|(_, count)| *count).sum::<u32>(), ticket.count);
+        self.remove_flight(&ticket);
+        let mut before = 0;
+        for (batch, count) in pieces {
+            let stamp = ticket.stamp.map(|s| Stamp { sequence: advance(s.sequence, before), ..s });
+            self.put_back(ticket.order + u64::from(before), count, stamp, batch);
+            before += count;
+        }
+        self.list()
+    }
+
+    /// Failures since the last batch that ended well.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Whether a batch sealed now would have to wait for others.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.waiting.is_empty() || self.flying.len() >= self.window || self.failures > 0
+    }
+
+    /// Takes everything that is not in flight, for an end without delivery.
+    pub(super) fn drain(&mut self) -> Vec<B> {
+        self.waiting.drain(..).map(|w| w.batch).collect()
+    }
+
+    /// Waiting batches, the next one first.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &B> {
+        self.waiting.iter().map(|w| &w.batch)
+    }
+
+    fn may_send(&self) -> bool {
+        let one_by_one = self.failures > 0 || self.raise_epoch || self.numbering.is_none();
+        let room = if one_by_one { 1 } else { self.window };
+        !self.waiting.is_empty() && self.flying.len() < room
+    }
+
+    fn remove_flight(&mut self, ticket: &Ticket) {
+        let at = self.flying.iter().position(|order| *order == ticket.order);
+        self.flying.swap_remove(at.expect("invariant: a ticket stands for one flight"));
+    }
+
+    fn put_back(&mut self, order: u64, count: u32, stamp: Option<Stamp>, batch: B) {
+        // What comes back is older than nearly everything: look from the front.
+        let at = self.waiting.iter().position(|w| w.order > order).unwrap_or(self.waiting.len());
+        self.waiting.insert(at, Waiting { order, count, stamp, returned: true, batch });
+    }
+
+    /// Takes on the identity, or the next epoch, when nothing is in the air.
+    fn number(&mut self, identity: Option<Identity>) {
+        let Some(identity) = identity else { return };
+        if !self.flying.is_empty() {
+            return;
+        }
+        let fresh = match &self.numbering {
+            Some(n) if n.id == identity.id && !self.raise_epoch => return,
+            // Epochs that are used up end the numbering of this partition: 32,767 lost states are not a
+            // thing that happens, and to go on without is better than to stop.
+            Some(n) if n.id == identity.id => n.epoch.checked_add(1).map(|epoch| (n.id, epoch)),
+            _ => Some((identity.id, identity.epoch)),
+        };
+        self.raise_epoch = false;
+        self.waiting.iter_mut().for_each(|w| w.stamp = None);
+        if let Some((id, epoch)) = fresh {
+            self.numbering = Some(Numbering { id, epoch, next: 0 });
+        }
+    }
+}
+
+impl Numbering {
+    fn stamp(&mut self, count: u32) -> Stamp {
+        let stamp = Stamp { id: self.id, epoch: self.epoch, sequence: self.next };
+        self.next = advance(self.next, count);
+        stamp
+    }
+}
+
+/// Sequences run from 0 to `i32::MAX` and begin again at 0 (`DefaultRecordBatch.incrementSequence`).
+fn advance(sequence: i32, count: u32) -> i32 {
+    ((i64::from(sequence) + i64::from(count)) & i64::from(i32::MAX)) as i32
+}
+
+/// How long to wait after the `failures`-th failure in a row: 100 ms doubling to 1 s, +-20 %. `noise` is random.
+pub(super) fn backoff(failures: u32, noise: u32) -> Duration {
+    let millis = 100_u64 << failures.saturating_sub(1).min(4);
+    let millis = millis.min(1000);
+    Duration::from_micros(millis * (800 + u64::from(noise % 401)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,424 @@
+//! One produce request: its batches made ready, sent, and each settled by the broker's answer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::batch::{Batch, Body, Receipt};
+use super::error::DeliveryError;
+use super::partition_queue::{Stamp, Ticket, backoff};
+use super::sender::Flight;
+use super::shared::{Broker, Shared};
+use super::split;
+use super::topic::Partition;
+use crate::cluster::Purpose;
+use crate::config::{Acks, Codec};
+use crate::net::CallError;
+use crate::wire::messages::{
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+};
+use crate::wire::{BatchBuilder, ErrorCode, ProducerStamp, Uuid, batch};
+
+/// Batches of at least this size are compressed on a blocking thread: gzip needs 10 ms for a megabyte.
+const BLOCKING_BYTES_MIN: usize = 32 << 10;
+/// Failures in a row (about half a minute) after which errors that should pass but may be the batch's own fault
+/// (CORRUPT_MESSAGE, UNKNOWN_SERVER_ERROR) are taken for final, or one bad batch blocked its partition for ever.
+const HOPELESS_FAILURES: u32 = 30;
+/// Least bytes of a batch that a topic is held to after a refusal for size.
+const BATCH_BYTES_MIN: usize = 1024;
+
+/// What a broker's answer means for a batch.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Written,
+    Retry,
+    /// The numbers do not fit what the broker has.
+    Sequence,
+    TooLarge,
+    Refused,
+}
+
+fn judge(code: ErrorCode, failures: u32) -> Verdict {
+    match code {
+        // The broker has had it before: that is what the sequence is for.
+        ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Written,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+        | ErrorCode::UNKNOWN_PRODUCER_ID
+        | ErrorCode::INVALID_PRODUCER_EPOCH
+        | ErrorCode::INVALID_PRODUCER_ID_MAPPING => Verdict::Sequence,
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::TooLarge,
+        ErrorCode::CORRUPT_MESSAGE | ErrorCode::UNKNOWN_SERVER_ERROR if failures >= HOPELESS_FAILURES => {
+            Verdict::Refused
+        }
+        code if code.retriable() => Verdict::Retry,
+        _ => Verdict::Refused,
+    }
+}
+
+/// Sends the flights in one request and settles them. Dropped in the middle, each batch ends as possibly written.
+pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: Vec<Flight>) {
+    compress(shared.settings.codec, &mut flights).await;
+    let request = build(&shared, &mut flights);
+    shared.counters.requests.add(1);
+    let before: Vec<bool> = flights.iter_mut().map(|f| f.batch.receipt.set_possibly_written(true)).collect();
+    let result = call(&shared, &broker, &request).await;
+    // The request holds the batches' bytes; without it their buffers can be used again.
+    drop(request);
+    let mut end = End { shared: &shared, broker: &broker, place: Vec::new() };
+    match result {
+        Ok(answer) => {
+            if broker.down_since_us.swap(0, Relaxed) != 0 {
+                tracing::info!(target: "kafkafast.producer", "Broker {} answers again", broker.node);
+            }
+            for (flight, before) in flights.into_iter().zip(before) {
+                end.answered(flight, before, answer.as_ref());
+            }
+        }
+        Err(error) => {
+            end.note_down(&error, flights.len());
+            for (mut flight, before) in flights.into_iter().zip(before) {
+                flight.batch.receipt.set_possibly_written(before || error.possibly_written());
+                shared.cluster.request_refresh(&flight.partition.topic);
+                end.retry(flight, error.retry_after().unwrap_or_default());
+            }
+        }
+    }
+    shared.place_all(end.place);
+}
+
+/// `None`: acks=0, there is no answer.
+async fn call(
+    shared: &Shared,
+    broker: &Broker,
+    request: &ProduceRequest,
+) -> Result<Option<ProduceResponse>, CallError> {
+    let timeout = shared.settings.request_timeout;
+    if shared.settings.acks == Acks::None {
+        let connection = shared.cluster.connection(broker.node, Purpose::Produce).await?;
+        connection.send_only(request, timeout).await.map(|()| None)
+    } else {
+        shared.cluster.call(broker.node, Purpose::Produce, request, timeout).await.map(Some)
+    }
+}
+
+/// Turns plain bodies into finished ones, large ones on blocking threads, side by side.
+async fn compress(codec: Codec, flights: &mut [Flight]) {
+    let mut jobs = Vec::new();
+    for (index, flight) in flights.iter_mut().enumerate() {
+        let stamp = flight.ticket.stamp();
+        let body = std::mem::replace(&mut flight.batch.body, Body::Taken);
+        flight.batch.body = match body {
+            Body::Plain(builder) if codec != Codec::None && builder.len() >= BLOCKING_BYTES_MIN => {
+                let job = tokio::task::spawn_blocking(move || finish(builder, codec, stamp));
+                jobs.push((index, job));
+                Body::Taken
+            }
+            Body::Plain(builder) => Body::Finished(finish(builder, codec, stamp), stamp),
+            Body::Finished(bytes, old) if old != stamp => {
+                Body::Finished(batch::restamp(bytes, stamp.map(wire_stamp)), stamp)
+            }
+            body => body,
+        };
+    }
+    for (index, job) in jobs {
+        match job.await {
+            Ok(bytes) => {
+                let flight = &mut flights[index];
+                flight.batch.lease.shrink_to(bytes.len());
+                flight.batch.body = Body::Finished(bytes, flight.ticket.stamp());
+            }
+            // Compression does not panic; if it did, the task that polls this may as well.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+fn finish(builder: BatchBuilder, codec: Codec, stamp: Option<Stamp>) -> Bytes {
+    let mut sealed = builder.seal(codec);
+    sealed.stamp(stamp.map(wire_stamp));
+    sealed.finish()
+}
+
+fn wire_stamp(stamp: Stamp) -> ProducerStamp {
+    ProducerStamp { id: stamp.id, epoch: stamp.epoch, base_sequence: stamp.sequence }
+}
+
+fn build(shared: &Shared, flights: &mut [Flight]) -> ProduceRequest {
+    // Partitions of one topic stand together in a request.
+    flights.sort_by_key(|flight| (flight.partition.topic_id.0, flight.partition.index));
+    let mut topics: Vec<TopicProduceData> = Vec::new();
+    for flight in flights.iter() {
+        let Body::Finished(bytes, _) = &flight.batch.body else {
+            unreachable!("compress finishes every body")
+        };
+        shared.counters.bytes_sent.add(bytes.len() as u64);
+        let name = &flight.partition.topic;
+        let data = PartitionProduceData { index: flight.partition.index, records: Some(bytes.clone()) };
+        match topics.last_mut() {
+            Some(topic) if topic.name == *name => topic.partition_data.push(data),
+            _ => {
+                let topic_id = shared.cluster.cached_topic(name).map_or(Uuid::default(), |meta| meta.id);
+                topics.push(TopicProduceData {
+                    name: Arc::clone(name),
+                    topic_id,
+                    partition_data: vec![data],
+                });
+            }
+        }
+    }
+    ProduceRequest {
+        transactional_id: None,
+        acks: shared.settings.acks.wire(),
+        timeout_ms: shared.settings.request_timeout.as_millis().min(i32::MAX as u128) as i32,
+        topic_data: topics,
+    }
+}
+
+/// Settles flights and collects the partitions that may send again.
+struct End<'a> {
+    shared: &'a Arc<Shared>,
+    broker: &'a Arc<Broker>,
+    place: Vec<Arc<Partition>>,
+}
+
+impl End<'_> {
+    fn answered(&mut self, mut flight: Flight, before: bool, answer: Option<&ProduceResponse>) {
+        let Some(answer) = answer else { return self.written(flight, -1, None) };
+        let found = self.find(answer, &flight.partition);
+        let Some(answer) = found else {
+            tracing::warn!(target: "kafkafast.producer",
+                "Broker {} left {}/{} out of its answer; its batch is sent again",
+                self.broker.node, flight.partition.topic, flight.partition.index);
+            return self.retry(flight, Duration::ZERO);
+        };
+        let code = ErrorCode(answer.error_code);
+        let failures = flight.partition.queue.lock().failures();
+        let verdict = judge(code, failures);
+        if verdict == Verdict::Written {
+            let time = Some(answer.log_append_time_ms).filter(|time| *time >= 0);
+            return self.written(flight, answer.base_offset, time);
+        }
+        self.shared.counters.errors.add(1);
+        // The leader may have written it and not heard of enough replicas in time.
+        let in_doubt =
+            matches!(code, ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
+        flight.batch.receipt.set_possibly_written(before || in_doubt);
+        if code.refresh_metadata() {
+            self.shared.cluster.request_refresh(&flight.partition.topic);
+        }
+        self.log(&flight, code, failures, &verdict);
+        match verdict {
+            Verdict::Written => unreachable!("returned above"),
+            Verdict::Retry => self.retry(flight, Duration::ZERO),
+            Verdict::Sequence => self.renumber(flight),
+            Verdict::TooLarge => self.too_large(flight, answer),
+            Verdict::Refused => self.refused(flight, code, answer),
+        }
+    }
+
+    fn find<'a>(
+        &self,
+        answer: &'a ProduceResponse,
+        partition: &Partition,
+    ) -> Option<&'a PartitionProduceResponse> {
+        let by_name = |name: &str| *name == *partition.topic;
+        let topic = answer.responses.iter().find(|topic| {
+            if topic.topic_id.is_zero() {
+                return by_name(&topic.name);
+            }
+            let meta = self.shared.cluster.cached_topic(&partition.topic);
+            meta.is_some_and(|meta| meta.id == topic.topic_id)
+        })?;
+        topic.partition_responses.iter().find(|answer| answer.index == partition.index)
+    }
+
+    fn log(&self, flight: &Flight, code: ErrorCode, failures: u32, verdict: &Verdict) {
+        let (topic, index) = (&flight.partition.topic, flight.partition.index);
+        let (node, count) = (self.broker.node, flight.batch.count());
+        // The first failure of a row is news, the others are not, except now and then.
+        if failures == 0 || failures.is_power_of_two() {
+            tracing::warn!(target: "kafkafast.producer",
+                "Broker {node} answered {code} for {topic}/{index} ({count} records, {verdict:?})");
+        }
+    }
+
+    fn written(&mut self, flight: Flight, base_offset: i64, log_append_time: Option<i64>) {
+        let Flight { partition, ticket, batch } = flight;
+        let Batch { body, plain_bytes, receipt, lease } = batch;
+        partition.queued_bytes.fetch_sub(plain_bytes, Relaxed);
+        let list = partition.with_queue(|queue| queue.landed(ticket));
+        if let Body::Finished(bytes, _) = body
+            && let Some(buffer) = batch::recycle(bytes)
+        {
+            self.shared.memory.recycle(buffer);
+        }
+        drop(lease);
+        receipt.delivered(base_offset, log_append_time);
+        if list {
+            self.place.push(partition);
+        }
+    }
+
+    fn retry(&mut self, flight: Flight, at_least: Duration) {
+        let Flight { partition, ticket, batch } = flight;
+        self.shared.counters.retries.add(1);
+        let (list, at) = partition.with_queue(|queue| {
+            let at = Instant::now() + backoff(queue.failures() + 1, super::noise()).max(at_least);
+            (queue.retry(ticket, batch, at), at)
+        });
+        if list {
+            self.shared.delay.add(partition, at);
+        }
+    }
+
+    fn renumber(&mut self, flight: Flight) {
+        let Flight { partition, ticket, batch } = flight;
+        self.shared.counters.retries.add(1);
+        let (list, at) = partition.with_queue(|queue| {
+            let at = Instant::now() + backoff(queue.failures() + 1, super::noise());
+            (queue.refused_sequence(ticket, batch, at), at)
+        });
+        if list {
+            self.shared.delay.add(partition, at);
+        }
+    }
+
+    fn too_large(&mut self, flight: Flight, answer: &PartitionProduceResponse) {
+        let Flight { partition, ticket, mut batch } = flight;
+        let bytes = batch.bytes();
+        if batch.count() > 1
+            && let Body::Finished(finished, _) = &batch.body
+        {
+            match split::halve(finished.clone(), batch.plain_bytes) {
+                Ok((first, second)) => {
+                    self.learn_size(&partition, batch.plain_bytes);
+                    let pieces = split_batch(&partition, &mut batch, first, second);
+                    self.shared.counters.splits.add(1);
+                    return self.back_in_pieces(partition, ticket, batch, pieces);
+                }
+                Err(error) => {
+                    tracing::error!(target: "kafkafast.producer", "A batch cannot be split: {error}");
+                }
+            }
+        }
+        let error = DeliveryError::TooLarge {
+            topic: Arc::clone(&partition.topic),
+            partition: partition.index,
+            bytes,
+            limit: answer.error_message.as_deref().and_then(limit_in),
+            possibly_written: batch.receipt.possibly_written(),
+        };
+        self.give_up(partition, ticket, batch, error);
+    }
+
+    /// The next batches of the topic are made smaller at once.
+    fn learn_size(&self, partition: &Partition, refused_bytes: usize) {
+        if let Some(topic) = self.shared.topics.get(partition.topic_id.0) {
+            topic.batch_bytes.fetch_min((refused_bytes / 2).max(BATCH_BYTES_MIN), Relaxed);
+        }
+    }
+
+    fn back_in_pieces(&mut self, partition: Arc<Partition>, ticket: Ticket, rest: Batch, first: Batch) {
+        let counts = (first.count(), rest.count());
+        if partition.with_queue(|queue| queue.split(ticket, vec![(first, counts.0), (rest, counts.1)])) {
+            self.place.push(partition);
+        }
+    }
+
+    fn refused(&mut self, flight: Flight, code: ErrorCode, answer: &PartitionProduceResponse) {
+        let Flight { partition, ticket, batch } = flight;
+        let topic = Arc::clone(&partition.topic);
+        let possibly_written = batch.receipt.possibly_written();
+        let name: Arc<str> = code.to_string().into();
+        let error = if matches!(code, ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
+            DeliveryError::NotAuthorized { topic, partition: partition.index, code: name, possibly_written }
+        } else {
+            let of_record =
+                answer.record_errors.iter().find_map(|error| error.batch_index_error_message.clone());
+            DeliveryError::Refused {
+                topic,
+                partition: partition.index,
+                node: self.broker.node,
+                code: name,
+                message: of_record.or_else(|| answer.error_message.clone()),
+                possibly_written,
+            }
+        };
+        self.give_up(partition, ticket, batch, error);
+    }
+
+    fn give_up(&mut self, partition: Arc<Partition>, ticket: Ticket, batch: Batch, error: DeliveryError) {
+        tracing::error!(target: "kafkafast.producer", "{} records failed: {error}", batch.count());
+        partition.queued_bytes.fetch_sub(batch.plain_bytes, Relaxed);
+        let list = partition.with_queue(|queue| queue.given_up(ticket));
+        let Batch { receipt, lease, .. } = batch;
+        drop(lease);
+        Receipt::failed(receipt, error);
+        if list {
+            self.place.push(partition);
+        }
+    }
+
+    fn note_down(&self, error: &CallError, batches: usize) {
+        self.shared.counters.errors.add(1);
+        let node = self.broker.node;
+        let now = self.shared.now_us().max(1);
+        if self.broker.down_since_us.compare_exchange(0, now, Relaxed, Relaxed).is_ok() {
+            tracing::warn!(target: "kafkafast.producer",
+                "Produce to broker {node} failed: {error}. Its {batches} batches are kept and sent again");
+        } else {
+            tracing::debug!(target: "kafkafast.producer", "Produce to broker {node} failed: {error}");
+        }
+    }
+}
+
+/// Moves the first half out of `batch`, which keeps the second.
+fn split_batch(partition: &Partition, batch: &mut Batch, first: BatchBuilder, second: BatchBuilder) -> Batch {
+    let plain = batch.plain_bytes;
+    let halves = first.len() + second.len();
+    partition.queued_bytes.fetch_add(halves, Relaxed);
+    partition.queued_bytes.fetch_sub(plain, Relaxed);
+    let receipt = batch.receipt.split_off_first(first.count());
+    let lease = batch.lease.split_off(batch.lease.bytes() / 2);
+    batch.plain_bytes = second.len();
+    batch.body = Body::Plain(second);
+    Batch { plain_bytes: first.len(), body: Body::Plain(first), receipt, lease }
+}
+
+/// The limit in a broker's text, e.g. "... exceeds the maximum configured value of 1048588.": its last number.
+fn limit_in(text: &str) -> Option<usize> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+    numbers.next_back()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_has_its_verdict() {
+        assert_eq!(judge(ErrorCode::NONE, 0), Verdict::Written);
+        assert_eq!(judge(ErrorCode::DUPLICATE_SEQUENCE_NUMBER, 3), Verdict::Written);
+        assert_eq!(judge(ErrorCode::NOT_LEADER_OR_FOLLOWER, 99), Verdict::Retry);
+        assert_eq!(judge(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, 99), Verdict::Retry);
+        assert_eq!(judge(ErrorCode::NOT_ENOUGH_REPLICAS, 99), Verdict::Retry);
+        assert_eq!(judge(ErrorCode::REQUEST_TIMED_OUT, 99), Verdict::Retry);
+        assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, 0), Verdict::Sequence);
+        assert_eq!(judge(ErrorCode::MESSAGE_TOO_LARGE, 0), Verdict::TooLarge);
+        assert_eq!(judge(ErrorCode::RECORD_LIST_TOO_LARGE, 0), Verdict::TooLarge);
+        assert_eq!(judge(ErrorCode::TOPIC_AUTHORIZATION_FAILED, 0), Verdict::Refused);
+        assert_eq!(judge(ErrorCode::INVALID_RECORD, 0), Verdict::Refused);
+        assert_eq!(judge(ErrorCode::CORRUPT_MESSAGE, 3), Verdict::Retry);
+        assert_eq!(judge(ErrorCode::CORRUPT_MESSAGE, 30), Verdict::Refused);
+    }
+
+    #[test]
+    fn the_limit_is_read_from_the_brokers_text() {
+        let text = "The record batch size in the append to data-0 is 2000099 bytes which exceeds the maximum \
+                    configured value of 1048588.";
+        assert_eq!(limit_in(text), Some(1_048_588));
+        assert_eq!(limit_in("no number"), None);
+    }
+}

@@ -1,0 +1,353 @@
+//! What the producer's handles and tasks share, and how a partition finds its way to a sender.
+//!
+//! A partition with something to send stands on exactly one list: the ready list of its leader's
+//! [`Broker`], or the [`delay`](super::delay) list while it backs off or has no leader. So nobody ever scans all
+//! partitions, and a batch costs one entry and one wake-up.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::TopicId;
+use super::delay::Delay;
+use super::error::ClosedBy;
+use super::gate::Gates;
+use super::identity::Standing;
+use super::linger::Linger;
+use super::memory::Memory;
+use super::partition_queue::WINDOW_SEQUENCED;
+use super::sender;
+use super::stats::Counters;
+use super::table::Table;
+use super::topic::{NO_NODE, Partition, Topic};
+use crate::cluster::{Cluster, TopicMeta};
+use crate::config::{Acks, Codec, Config};
+
+/// The settings that matter after connect.
+pub(super) struct Settings {
+    pub(super) acks: Acks,
+    pub(super) codec: Codec,
+    pub(super) linger: Option<Duration>,
+    pub(super) batch_bytes: usize,
+    pub(super) batch_byte_limit: usize,
+    pub(super) batch_num_messages: u32,
+    pub(super) fail_over_limit: bool,
+    pub(super) max_block: Duration,
+    pub(super) request_timeout: Duration,
+}
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) cluster: Cluster,
+    pub(super) topics: Table<Arc<Topic>>,
+    by_name: RwLock<HashMap<Arc<str>, TopicId>>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) gates: Gates,
+    pub(super) linger: Linger,
+    pub(super) delay: Delay,
+    pub(super) counters: Arc<Counters>,
+    /// Who the producer is; senders wait while it is being asked for.
+    pub(super) identity: watch::Sender<Standing>,
+    /// Since when no broker could be asked for an identity; 0: one could, or there is one.
+    pub(super) no_identity_since_us: AtomicU64,
+    /// Set once, at the end: every task returns.
+    pub(super) stop: watch::Sender<bool>,
+    closed: OnceLock<Arc<ClosedBy>>,
+    /// Held while partitions are added and while the producer is marked closed.
+    updating: Mutex<()>,
+    brokers: RwLock<HashMap<i32, Arc<Broker>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Application threads have no runtime of their own; a new broker's sender is spawned here.
+    runtime: tokio::runtime::Handle,
+    born: Instant,
+}
+
+/// One broker as a leader: the partitions that have something for it.
+pub(super) struct Broker {
+    pub(super) node: i32,
+    /// Each partition at most once.
+    pub(super) ready: Mutex<VecDeque<Arc<Partition>>>,
+    pub(super) wake: Notify,
+    /// Requests in flight.
+    pub(super) in_flight: AtomicUsize,
+    /// When the last request began, in microseconds of the producer's life.
+    pub(super) last_send_us: AtomicU64,
+    /// Since when it does not answer; 0: it does, or nobody asked.
+    pub(super) down_since_us: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(conf: &Config, cluster: Cluster) -> Arc<Self> {
+        let settings = Settings {
+            acks: conf.acks,
+            codec: conf.codec,
+            linger: conf.linger,
+            batch_bytes: conf.batch_bytes,
+            batch_byte_limit: conf.batch_byte_limit,
+            batch_num_messages: conf.batch_num_messages,
+            fail_over_limit: conf.fail_over_limit,
+            max_block: conf.max_block,
+            request_timeout: conf.request_timeout,
+        };
+        Arc::new(Self {
+            settings,
+            cluster,
+            topics: Table::new(),
+            by_name: RwLock::default(),
+            memory: Memory::new(conf.buffer_memory),
+            gates: Gates::new(),
+            linger: Linger::default(),
+            delay: Delay::default(),
+            counters: Arc::default(),
+            identity: watch::Sender::new(Standing::Asking),
+            no_identity_since_us: AtomicU64::new(0),
+            stop: watch::Sender::new(false),
+            closed: OnceLock::new(),
+            updating: Mutex::new(()),
+            brokers: RwLock::default(),
+            tasks: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
+            born: Instant::now(),
+        })
+    }
+
+    /// Microseconds of the producer's life.
+    pub(super) fn now_us(&self) -> u64 {
+        self.born.elapsed().as_micros() as u64
+    }
+
+    /// The instant of a number of microseconds of the producer's life.
+    pub(super) fn instant(&self, us: u64) -> Instant {
+        self.born + Duration::from_micros(us)
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().push(self.runtime.spawn(task));
+    }
+
+    pub(super) fn take_tasks(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.tasks.lock())
+    }
+
+    // --- topics ---
+
+    pub(super) fn topic_id(&self, name: &str) -> Option<TopicId> {
+        self.by_name.read().get(name).copied()
+    }
+
+    /// Registers a topic, or brings its partitions up to date.
+    pub(super) fn register(self: &Arc<Self>, meta: &TopicMeta) -> TopicId {
+        let mut by_name = self.by_name.write();
+        let id = by_name.get(&meta.name).copied().unwrap_or_else(|| {
+            let name = Arc::clone(&meta.name);
+            let batch_bytes = self.settings.batch_bytes;
+            let new = |id| Arc::new(Topic::new(Arc::clone(&meta.name), TopicId(id), batch_bytes));
+            let id = TopicId(self.topics.push(new));
+            by_name.insert(name, id);
+            id
+        });
+        drop(by_name);
+        if let Some(topic) = self.topics.get(id.0) {
+            self.update_partitions(topic, meta);
+        }
+        id
+    }
+
+    /// Takes over new partitions and moved leaders. Partitions never become fewer in Kafka.
+    pub(super) fn update_partitions(&self, topic: &Topic, meta: &TopicMeta) {
+        let window = if self.settings.acks == Acks::All { WINDOW_SEQUENCED } else { 1 };
+        // One at a time, and not while the producer is being marked closed.
+        let _updating = self.updating.lock();
+        let closed = self.closed.get().is_some();
+        let count =
+            meta.partitions.iter().filter_map(|p| u32::try_from(p.index).ok()).max().map_or(0, |i| i + 1);
+        for _ in topic.partitions.len()..count {
+            topic.partitions.push(|index| {
+                let partition = Partition::new(topic, index as i32, NO_NODE, window);
+                partition.slot.lock().closed = closed;
+                Arc::new(partition)
+            });
+        }
+        for partition in &meta.partitions {
+            let node = partition.leader.map_or(NO_NODE, |leader| leader.node);
+            if let Some(known) = u32::try_from(partition.index).ok().and_then(|i| topic.partitions.get(i)) {
+                known.node.store(node, Relaxed);
+            }
+        }
+    }
+
+    // --- the way to a sender ---
+
+    /// Puts a listed partition where it belongs and wakes whoever sends it.
+    pub(super) fn place(self: &Arc<Self>, partition: Arc<Partition>) {
+        self.place_all([partition]);
+    }
+
+    /// Places several and wakes each sender once, after all stand on its list: they share a request.
+    pub(super) fn place_all(self: &Arc<Self>, partitions: impl IntoIterator<Item = Arc<Partition>>) {
+        let mut wake: Vec<Arc<Broker>> = Vec::new();
+        for partition in partitions {
+            let Some(leader) = self.cluster.leader(&partition.topic, partition.index) else {
+                partition.node.store(NO_NODE, Relaxed);
+                self.cluster.request_refresh(&partition.topic);
+                self.delay.add_leaderless(partition, Instant::now());
+                continue;
+            };
+            partition.node.store(leader.node, Relaxed);
+            let broker = match wake.iter().find(|b| b.node == leader.node) {
+                Some(broker) => Arc::clone(broker),
+                None => {
+                    let broker = self.broker(leader.node);
+                    wake.push(Arc::clone(&broker));
+                    broker
+                }
+            };
+            broker.ready.lock().push_back(partition);
+        }
+        wake.iter().for_each(|broker| broker.wake.notify_one());
+    }
+
+    fn broker(self: &Arc<Self>, node: i32) -> Arc<Broker> {
+        if let Some(broker) = self.brokers.read().get(&node) {
+            return Arc::clone(broker);
+        }
+        let mut brokers = self.brokers.write();
+        let broker = brokers.entry(node).or_insert_with(|| {
+            let broker = Arc::new(Broker::new(node));
+            self.spawn(sender::run(Arc::clone(self), Arc::clone(&broker)));
+            broker
+        });
+        Arc::clone(broker)
+    }
+
+    pub(super) fn known_broker(&self, node: i32) -> Option<Arc<Broker>> {
+        self.brokers.read().get(&node).cloned()
+    }
+
+    /// Whether a node is a leader worth choosing.
+    pub(super) fn answers(&self, node: i32) -> bool {
+        let down = || self.brokers.read().get(&node).is_some_and(|b| b.down_since_us.load(Relaxed) != 0);
+        node != NO_NODE && !down()
+    }
+
+    // --- the end ---
+
+    /// Marks the producer closed; false: it was already.
+    pub(super) fn mark_closed(&self) -> bool {
+        let at = (super::clock::system_ms() / 1000) as u64;
+        let thread = std::thread::current().name().unwrap_or("?").to_owned();
+        let _updating = self.updating.lock();
+        self.closed.set(Arc::new(ClosedBy { at, thread })).is_ok()
+    }
+
+    pub(super) fn closed(&self) -> Option<&Arc<ClosedBy>> {
+        self.closed.get()
+    }
+
+    /// Who closed it, for those who found a slot closed.
+    pub(super) fn closed_by(&self) -> Arc<ClosedBy> {
+        Arc::clone(
+            self.closed.get().expect("invariant: slots are closed after the producer is marked closed"),
+        )
+    }
+
+    /// Closes every slot: afterwards nothing is appended, and what was appended is queued.
+    pub(super) fn seal_all_and_close(self: &Arc<Self>) {
+        let partitions = self.topics.iter().flat_map(|topic| topic.partitions.iter());
+        let sealed = partitions.filter(|p| self.seal_now(p, true)).cloned().collect::<Vec<_>>();
+        self.place_all(sealed);
+        self.memory.wake_all();
+    }
+
+    /// Like [`seal_all_and_close`](Self::seal_all_and_close), but nothing is sent any more. Returns the records
+    /// that are not in flight and not delivered.
+    pub(super) fn close_slots(self: &Arc<Self>) -> u64 {
+        let mut left = 0;
+        for partition in self.topics.iter().flat_map(|topic| topic.partitions.iter()) {
+            self.seal_now(partition, true);
+            left += partition.queue.lock().waiting().map(|batch| u64::from(batch.count())).sum::<u64>();
+        }
+        left
+    }
+
+    /// Drops what has not been sent; its deliveries end as closed. Only after the tasks have ended.
+    pub(super) fn abandon(&self) {
+        for partition in self.topics.iter().flat_map(|topic| topic.partitions.iter()) {
+            let abandoned = partition.queue.lock().drain();
+            // Deliveries run callbacks: not under the queue's lock.
+            drop(abandoned);
+        }
+    }
+
+    /// What stands in the way: the broker with the most bytes waiting, and how long it has been away.
+    pub(super) fn obstacle(&self) -> Option<Obstacle> {
+        let mut waiting: HashMap<i32, usize> = HashMap::new();
+        for partition in self.topics.iter().flat_map(|topic| topic.partitions.iter()) {
+            let bytes = partition.queued_bytes.load(Relaxed);
+            if bytes > 0 {
+                *waiting.entry(partition.node.load(Relaxed)).or_default() += bytes;
+            }
+        }
+        let (node, bytes) = waiting.into_iter().max_by_key(|(_, bytes)| *bytes)?;
+        // Without an identity nothing has been tried with the leader itself.
+        let since = match self.no_identity_since_us.load(Relaxed) {
+            0 => self.known_broker(node).map_or(0, |b| b.down_since_us.load(Relaxed)),
+            since => since,
+        };
+        let down = (since != 0).then(|| Duration::from_micros(self.now_us().saturating_sub(since)));
+        Some(Obstacle { node, bytes, down })
+    }
+}
+
+/// Ends when the producer does.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that `Shared` is gone, which no task outlives.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// See [`Shared::obstacle`].
+pub(super) struct Obstacle {
+    node: i32,
+    bytes: usize,
+    down: Option<Duration>,
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.bytes {
+            mb if mb >= 1 << 20 => write!(f, "{} MB", mb >> 20)?,
+            kb if kb >= 1 << 10 => write!(f, "{} KB", kb >> 10)?,
+            bytes => write!(f, "{bytes} bytes")?,
+        }
+        match (self.node, self.down) {
+            (NO_NODE, _) => write!(f, " wait for partitions without a leader"),
+            (node, None) => write!(f, " wait for broker {node}"),
+            (node, Some(d)) => write!(f, " wait for broker {node}, unreachable for {} s", d.as_secs()),
+        }
+    }
+}
+
+impl Broker {
+    fn new(node: i32) -> Self {
+        Self {
+            node,
+            ready: Mutex::default(),
+            wake: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            last_send_us: AtomicU64::new(0),
+            down_since_us: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether nothing is on the way to it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.load(SeqCst) == 0
+    }
+}

@@ -1,0 +1,239 @@
+//! The producer against brokers that do what they are told: moved leaders, refusals, broken connections, silence.
+
+mod fake;
+
+use std::time::Duration;
+
+use fake::{Fake, Fate, TOPIC};
+use kafka_fast::config::Config;
+use kafka_fast::error::ErrorKind;
+use kafka_fast::producer::{AppendError, Producer, TopicId};
+use kafka_fast::wire::Record;
+
+const WAIT: Duration = Duration::from_secs(60);
+
+async fn producer(fake: &Fake, settings: &[(&str, &str)]) -> (Producer, TopicId) {
+    let mut conf = Config::with_bootstrap(&fake.address()).unwrap();
+    for (name, value) in settings {
+        conf.set(name, value).unwrap();
+    }
+    let producer = Producer::connect(conf).await.unwrap();
+    let id = producer.topic(TOPIC).await.unwrap();
+    (producer, id)
+}
+
+async fn append(producer: &Producer, topic: TopicId, partition: i32, value: &str) {
+    loop {
+        match producer.try_append(topic, Some(partition), None, &Record::value(value)) {
+            Ok(()) => return,
+            Err(AppendError::Full { needed }) => producer.room(needed).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Sends `count` numbers round robin over all partitions, with pauses that make many batches.
+async fn send_numbers(fake: &Fake, producer: &Producer, topic: TopicId, count: usize) {
+    let partitions = fake.state().partitions.len();
+    for i in 0..count {
+        append(producer, topic, (i % partitions) as i32, &i.to_string()).await;
+        if i % 40 == 39 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    tokio::time::timeout(WAIT, producer.flush()).await.expect("everything goes in the end").unwrap();
+}
+
+fn assert_exactly_once_in_order(fake: &Fake, count: usize) {
+    let state = fake.state();
+    let partitions = state.partitions.len();
+    for (index, partition) in state.partitions.iter().enumerate() {
+        let expected: Vec<String> = (index..count).step_by(partitions).map(|i| i.to_string()).collect();
+        let first_wrong = partition.values.iter().zip(&expected).position(|(a, b)| a != b);
+        assert!(
+            partition.values == expected,
+            "partition {index}: {} records of {}, the first wrong one at {first_wrong:?}",
+            partition.values.len(),
+            expected.len()
+        );
+    }
+}
+
+/// A small generator, so that a failure can be repeated.
+fn random(seed: u64) -> impl FnMut() -> u64 {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x >> 11
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_moved_leader_gets_the_batches_in_order() {
+    for produce_version in [3, 9, 13] {
+        let fake = Fake::start(4).await;
+        fake.state().produce_version = produce_version;
+        let (producer, id) = producer(&fake, &[]).await;
+        let mut count = 0;
+        fake.on_produce(move |_| {
+            count += 1;
+            if count % 10 == 5 { Fate::Move } else { Fate::Write }
+        });
+        send_numbers(&fake, &producer, id, 4000).await;
+        assert!(producer.stats().retries > 0);
+        producer.close(WAIT).await.unwrap();
+        assert_exactly_once_in_order(&fake, 4000);
+    }
+}
+
+/// Whatever happens on the way: exactly once and in order, thanks to sequences; with one batch of a partition in flight
+/// (acks=1) as with five (acks=all).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_passes_loses_repeats_or_reorders_a_record() {
+    for (seed, acks) in [(1, "1"), (2, "all"), (3, "all")] {
+        let fake = Fake::start(3).await;
+        fake.state().latency = Duration::from_millis(5);
+        let settings = [("acks", acks), ("batch.size", "300"), ("request.timeout.ms", "400")];
+        let (producer, id) = producer(&fake, &settings).await;
+        let mut random = random(seed);
+        fake.on_produce(move |_| match random() % 100 {
+            0..3 => Fate::Move,
+            3..6 => Fate::Refuse(19),
+            6..9 => Fate::WriteAndSay(20),
+            9..12 => Fate::WriteAndSay(7),
+            12..14 => Fate::Break,
+            14..17 => Fate::WriteAndBreak,
+            17..18 => Fate::Silence,
+            _ => Fate::Write,
+        });
+        send_numbers(&fake, &producer, id, 1200).await;
+        let stats = producer.stats();
+        assert!(stats.retries > 5, "seed {seed}: {stats:?}");
+        assert_eq!((stats.records_delivered, stats.records_failed), (1200, 0), "seed {seed}");
+        producer.close(WAIT).await.unwrap();
+        assert_exactly_once_in_order(&fake, 1200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_lost_the_producers_state_gets_a_new_epoch() {
+    for acks in ["1", "all"] {
+        let fake = Fake::start(2).await;
+        let (producer, id) = producer(&fake, &[("acks", acks), ("batch.size", "300")]).await;
+        let mut count = 0;
+        fake.on_produce(move |_| {
+            count += 1;
+            if count % 20 == 19 { Fate::Forget } else { Fate::Write }
+        });
+        send_numbers(&fake, &producer, id, 3000).await;
+        producer.close(WAIT).await.unwrap();
+        assert_exactly_once_in_order(&fake, 3000);
+        assert!(fake.state().partitions[0].epochs_seen.iter().any(|epoch| *epoch > 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_for_good_fails_its_batch_and_holds_up_nobody() {
+    let fake = Fake::start(2).await;
+    let (producer, id) = producer(&fake, &[("acks", "all")]).await;
+    let send =
+        |partition| producer.try_append_tracked(id, Some(partition), None, &Record::value("x")).unwrap();
+    send(0).await.unwrap();
+    fake.on_produce(|partition| if partition == 0 { Fate::Refuse(29) } else { Fate::Write });
+    let (refused, fine) = (send(0), send(1));
+    let error = refused.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authorization);
+    assert!(!error.possibly_written());
+    assert_eq!(
+        error.to_string(),
+        "This client may not WRITE topic \"data\" (TOPIC_AUTHORIZATION_FAILED): partition 0"
+    );
+    assert_eq!(fine.await.unwrap().offset, 0);
+    fake.on_produce(|_| Fate::Refuse(87));
+    let error = send(1).await.unwrap_err();
+    assert_eq!(error.to_string(), "Broker 2 refuses records of topic \"data\", partition 1: INVALID_RECORD");
+    fake.on_produce(|_| Fate::Write);
+    // The numbers of the failed batches are a hole; the next ones are accepted all the same.
+    assert_eq!(send(0).await.unwrap().offset, 1);
+    assert_eq!(send(1).await.unwrap().offset, 1);
+    assert_eq!(producer.stats().records_failed, 2);
+    producer.close(WAIT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_producer_id_records_go_all_the_same() {
+    let fake = Fake::start(2).await;
+    fake.state().identity_code = 31;
+    let (producer, id) = producer(&fake, &[("acks", "all")]).await;
+    fake.state().latency = Duration::from_millis(5);
+    let mut random = random(9);
+    fake.on_produce(move |_| match random() % 10 {
+        0 => Fate::Refuse(6),
+        1 => Fate::Move,
+        2 => Fate::Refuse(19),
+        _ => Fate::Write,
+    });
+    send_numbers(&fake, &producer, id, 1000).await;
+    producer.close(WAIT).await.unwrap();
+    assert_exactly_once_in_order(&fake, 1000);
+    assert!(fake.state().partitions.iter().all(|p| p.epochs_seen.is_empty() && p.in_flight_max == 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_has_one_batch_in_flight_or_five_with_acks_all() {
+    for (acks, at_most) in [("1", 1), ("all", 5)] {
+        let fake = Fake::start(2).await;
+        fake.state().latency = Duration::from_millis(20);
+        let (producer, id) = producer(&fake, &[("acks", acks), ("batch.size", "300")]).await;
+        send_numbers(&fake, &producer, id, 3000).await;
+        producer.close(WAIT).await.unwrap();
+        assert_exactly_once_in_order(&fake, 3000);
+        for partition in &fake.state().partitions {
+            assert_eq!(partition.in_flight_max, at_most);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_tells_what_may_have_been_written_from_what_was_not_sent() {
+    let fake = Fake::start(1).await;
+    fake.on_produce(|_| Fate::Silence);
+    let (producer, id) = producer(&fake, &[]).await;
+    let first = producer.try_append_tracked(id, None, None, &Record::value("x")).unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let second = producer.try_append_tracked(id, None, None, &Record::value("x")).unwrap();
+    let error = producer.close(Duration::from_millis(200)).await.unwrap_err();
+    assert_eq!((error.possibly_written, error.not_sent), (1, 1), "{error}");
+    assert!(first.await.unwrap_err().possibly_written());
+    assert!(!second.await.unwrap_err().possibly_written());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unkeyed_records_avoid_a_leader_that_is_gone() {
+    let fake = Fake::start(4).await;
+    let (producer, id) = producer(&fake, &[]).await;
+    fake.on_produce(|partition| if partition % 2 == 1 { Fate::Break } else { Fate::Write });
+    // Broker 2 leads the odd partitions: it is found out by one batch, which stays where it is.
+    append(&producer, id, 1, "lost for now").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for i in 0..1000 {
+        producer.try_append(id, None, None, &Record::value(&i.to_string())).unwrap();
+        if i % 10 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    for _ in 0..200 {
+        if producer.stats().records_delivered >= 1000 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(producer.stats().records_delivered, 1000);
+    let counts: Vec<usize> = fake.state().partitions.iter().map(|p| p.values.len()).collect();
+    assert!(counts[0] > 100 && counts[2] > 100 && counts[1] + counts[3] == 0, "{counts:?}");
+    fake.on_produce(|_| Fate::Write);
+    producer.close(WAIT).await.unwrap();
+    assert_eq!(fake.state().partitions[1].values, ["lost for now"]);
+}
