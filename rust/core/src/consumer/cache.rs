@@ -87,7 +87,9 @@ impl<B: Extent> Cache<B> {
     /// when nothing is known there, else the first position not known or not below `end`.
     pub(super) fn read(&self, from: i64, end: i64, out: &mut impl Extend<B>) -> i64 {
         let at = self.spans.partition_point(|span| span.to <= from);
-        let Some(span) = self.spans.get(at).filter(|span| span.from <= from && from < end) else { return from };
+        let Some(span) = self.spans.get(at).filter(|span| span.from <= from && from < end) else {
+            return from;
+        };
         let mut position = from;
         let first = span.items.partition_point(|item| item.next() <= from);
         for item in span.items.iter().skip(first).take_while(|item| item.base() < end) {
@@ -196,7 +198,7 @@ mod tests {
                 at += gap + length;
             }
             let mut cache = Cache::default();
-            let mut known = vec![false; 200];
+            let mut known = [false; 200];
             for (first, inside, count) in fetches {
                 let first = first % log.len();
                 let floor = if first == 0 { 0 } else { log[first - 1].1 };

@@ -50,7 +50,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     Err(error) => {
                         let wait = super::jitter(RETRY_MOST.min(RETRY_FIRST * 2u32.pow(failures)));
                         failures = (failures + 1).min(8);
-                        tracing::warn!("the group is not reached: {error}; next try in {} ms", wait.as_millis());
+                        tracing::warn!(
+                            "the group is not reached: {error}; next try in {} ms",
+                            wait.as_millis()
+                        );
                         if shared.with(|state| state.closing_for(now)) > shared.conf.lease {
                             // Everybody let go of us long ago, and what we held is free by itself.
                             end(&shared);

@@ -127,7 +127,7 @@ fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_bytes: i32) 
         match topics.iter_mut().find(|topic| *topic.topic == *want.tp.topic) {
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(FetchTopic {
-                topic: Arc::clone(&want.tp.topic).into(),
+                topic: Arc::clone(&want.tp.topic),
                 topic_id: topic_id(shared, &want.tp.topic),
                 partitions: vec![partition],
             }),
@@ -268,7 +268,13 @@ async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
 /// fences ours; until then we ask again, with a growing wait.
 fn truncated(shared: &Arc<Shared>, want: &Want, end: i64) {
     let Tp { topic, partition } = want.tp.clone();
-    tracing::warn!(topic = &*topic, partition, end, "the log ends below offset {}: truncated?", want.position);
+    tracing::warn!(
+        topic = &*topic,
+        partition,
+        end,
+        "the log ends below offset {}: truncated?",
+        want.position
+    );
     shared.cluster.request_refresh(&topic);
     shared.with(|state| {
         if state.forget_log(&want.tp, end) {

@@ -139,7 +139,8 @@ impl<B: Extent> State<B> {
             position = position.min(held.next);
             end = end.max(held.unit.end);
         }
-        let piece = (limit / (self.units.len() + 1)).clamp(PIECE_LEAST, self.limits.unit_bytes.max(PIECE_LEAST));
+        let piece =
+            (limit / (self.units.len() + 1)).clamp(PIECE_LEAST, self.limits.unit_bytes.max(PIECE_LEAST));
         let estimate = self.feeds.get(tp).and_then(|feed| feed.estimate(end - position));
         let bytes = estimate.map_or(piece, |bytes| (bytes + bytes / 8).max(READ_AHEAD));
         (position, bytes.min(piece).min(room.max(PIECE_LEAST)))
@@ -316,4 +317,3 @@ impl Plan {
         }
     }
 }
-

@@ -64,7 +64,13 @@ fn learned(shared: &Shared, seen: &Seen, result: Published) {
     match result {
         Published::Lost { from, to } => {
             Counters::add(&shared.counters.records_lost, u64::try_from(to - from).unwrap_or(0));
-            tracing::warn!(topic = &*topic, partition, from, to, "deleted by the broker before anybody read them");
+            tracing::warn!(
+                topic = &*topic,
+                partition,
+                from,
+                to,
+                "deleted by the broker before anybody read them"
+            );
             shared.events.push(Event::Lost { topic, partition, start: from, end: to });
         }
         Published::Truncated(end) => {

@@ -395,7 +395,8 @@ impl Reader {
             }
             More::Pieces(pieces) => {
                 current.pieces = pieces;
-                current.waited += current.starving_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+                current.waited +=
+                    current.starving_since.take().map_or(Duration::ZERO, |since| since.elapsed());
             }
             More::Gone => self.current = None,
             More::Complete => {

@@ -108,7 +108,8 @@ struct World {
 impl World {
     fn new(seed: u64, faults: bool) -> Self {
         let start = Instant::now();
-        let conf = Config { prefetch_bytes: 300_000, unit_bytes: 100_000, max_attempts: 1000, ..Config::default() };
+        let conf =
+            Config { prefetch_bytes: 300_000, unit_bytes: 100_000, max_attempts: 1000, ..Config::default() };
         let mut group = GroupState::new(GroupSettings::of(&conf), 0);
         let init = |partition| Init {
             topic: "t".into(),
@@ -392,7 +393,9 @@ impl World {
     fn records(&self) -> Vec<(i32, i64)> {
         let of = |(p, log): (&i32, &Vec<Batch>)| {
             let p = *p;
-            log.iter().flat_map(move |b| (b.base..b.next).filter(|o| is_record(*o)).map(move |o| (p, o))).collect()
+            log.iter()
+                .flat_map(move |b| (b.base..b.next).filter(|o| is_record(*o)).map(move |o| (p, o)))
+                .collect()
         };
         self.logs.iter().flat_map(of as fn(_) -> Vec<_>).collect()
     }
@@ -430,7 +433,11 @@ fn without_faults_every_record_is_handled_exactly_once() {
             let times = world.delivered.get(&record).copied().unwrap_or(0);
             assert_eq!(times, 1, "seed {seed}: record {record:?} was handled {times} times");
         }
-        assert_eq!(world.delivered.values().filter(|n| **n > 0).count(), world.records().len(), "seed {seed}");
+        assert_eq!(
+            world.delivered.values().filter(|n| **n > 0).count(),
+            world.records().len(),
+            "seed {seed}"
+        );
     }
 }
 
@@ -451,7 +458,8 @@ fn the_prefetch_bound_holds() {
         let world = run(seed, false);
         for consumer in &world.consumers {
             // The bound, a piece for each reader that may starve, and what a broker adds: one batch an answer.
-            let most = world.conf.prefetch_bytes + (consumer.readers.len() + 2) * 2 * super::plan::PIECE_LEAST;
+            let most =
+                world.conf.prefetch_bytes + (consumer.readers.len() + 2) * 2 * super::plan::PIECE_LEAST;
             assert!(consumer.budget.peak() <= most, "seed {seed}: {} > {most}", consumer.budget.peak());
         }
     }

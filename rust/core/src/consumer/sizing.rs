@@ -80,7 +80,10 @@ mod tests {
 
     #[test]
     fn a_fast_handler_reaches_the_limit_by_steps() {
-        assert_eq!(run(Duration::from_nanos(100), 8), [64, 256, 1024, 4096, 16_384, 65_536, 100_000, 100_000]);
+        assert_eq!(
+            run(Duration::from_nanos(100), 8),
+            [64, 256, 1024, 4096, 16_384, 65_536, 100_000, 100_000]
+        );
     }
 
     #[test]

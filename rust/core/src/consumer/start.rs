@@ -13,7 +13,9 @@ use super::plan::Seen;
 use super::publish::publish;
 use super::shared::Shared;
 use super::state::{Phase, Tp};
-use crate::cluster::{Isolation, ListedOffset, OffsetAt, OffsetQuery, TopicError, TopicMeta, check_topic_name};
+use crate::cluster::{
+    Isolation, ListedOffset, OffsetAt, OffsetQuery, TopicError, TopicMeta, check_topic_name,
+};
 use crate::group::{Init, PartitionView};
 use crate::wire::Uuid;
 

@@ -82,8 +82,6 @@ pub(super) struct Held<B> {
     pub(super) claimed: Instant,
     /// When the lease ends, by our clock, and no later than the group's.
     pub(super) deadline: Instant,
-    /// Whether it is renewed. Not any more when its reader is stuck.
-    pub(super) renew: bool,
 }
 
 impl<B: Extent> Held<B> {
@@ -235,8 +233,14 @@ impl<B: Extent> State<B> {
     pub(super) fn add_reader(&mut self, now: Instant) -> Arc<Slot> {
         self.last_key += 1;
         let slot = Slot::new(self.last_key);
-        let seat =
-            Seat { slot: Arc::clone(&slot), holds: None, since: now, seen: (-1, now), starving: false, idle: false };
+        let seat = Seat {
+            slot: Arc::clone(&slot),
+            holds: None,
+            since: now,
+            seen: (-1, now),
+            starving: false,
+            idle: false,
+        };
         self.readers.insert(slot.id, seat);
         slot
     }
@@ -389,7 +393,8 @@ impl<B: Extent> State<B> {
             // Nothing of it is unhandled: that is an acknowledgement.
             self.say_done(&held, 0);
         } else {
-            let failure = failure.map(|(delay, reason)| (delay.unwrap_or_else(|| self.backoff(&held)), reason));
+            let failure =
+                failure.map(|(delay, reason)| (delay.unwrap_or_else(|| self.backoff(&held)), reason));
             self.say_back(&held, from, failure);
         }
     }
@@ -436,7 +441,6 @@ impl<B: Extent> State<B> {
             starving: None,
             claimed: now,
             deadline,
-            renew: true,
         };
         self.uses += 1;
         let feed = self.feeds.entry(held.tp.clone()).or_default();
@@ -532,7 +536,8 @@ impl<B: Extent> State<B> {
 
     /// Hands back what readers still hold, from where they stand.
     pub(super) fn hand_back_all(&mut self) {
-        let held: Vec<_> = self.readers.values().filter_map(|s| Some((s.slot.id, s.holds?, s.slot.unhandled()))).collect();
+        let held: Vec<_> =
+            self.readers.values().filter_map(|s| Some((s.slot.id, s.holds?, s.slot.unhandled()))).collect();
         for (slot, key, from) in held {
             self.give_back(slot, key, from, None);
         }

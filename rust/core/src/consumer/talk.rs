@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use super::cache::Extent;
 use super::error::ReadError;
 use super::event::Event;
-use super::sizing::Sizing;
 use super::plan::Seen;
+use super::sizing::Sizing;
 use super::state::{Held, Phase, State, UnitKey};
 use super::stats::Counters;
 use crate::group::{Ack, ConsumerId, ExchangeReply, ExchangeRequest, Nack, Outcome, Renew};
@@ -268,7 +268,8 @@ impl<B: Extent> State<B> {
         }
         let got = reply.units.len();
         let asked = pending.request.want as usize;
-        let frontiers: Vec<_> = reply.units.iter().map(|u| (Arc::clone(&u.topic), u.partition, u.end)).collect();
+        let frontiers: Vec<_> =
+            reply.units.iter().map(|u| (Arc::clone(&u.topic), u.partition, u.end)).collect();
         for unit in reply.units {
             let lease = Duration::from_millis(unit.deadline.saturating_sub(reply.now));
             self.claimed(unit, now, sent + lease);
@@ -316,7 +317,13 @@ impl<B: Extent> State<B> {
     fn fenced(&mut self, told: &Told) {
         Counters::add(&self.counters.units_fenced, 1);
         let (topic, partition, start, end) = (Arc::clone(&told.topic), told.partition, told.start, told.end);
-        tracing::warn!(topic = &*topic, partition, start, end, "the lease ran out: these records may come twice");
+        tracing::warn!(
+            topic = &*topic,
+            partition,
+            start,
+            end,
+            "the lease ran out: these records may come twice"
+        );
         self.effects.events.push(Event::Fenced { topic, partition, start, end });
     }
 
@@ -353,10 +360,10 @@ impl<B: Extent> State<B> {
             }
             next = next.min(self.talk.woken_at + WAKE_AGAIN);
         }
-        if let Some(until) = self.talk.dry_until {
-            if self.wanted(now) > 0 {
-                next = next.min(until);
-            }
+        if let Some(until) = self.talk.dry_until
+            && self.wanted(now) > 0
+        {
+            next = next.min(until);
         }
         next
     }
@@ -365,7 +372,8 @@ impl<B: Extent> State<B> {
     /// us, and gives it to another.
     fn give_up_overdue(&mut self, now: Instant) {
         let margin = self.limits.margin;
-        let due: Vec<_> = self.units.iter().filter(|(_, h)| now >= h.deadline - margin).map(|(k, _)| *k).collect();
+        let due: Vec<_> =
+            self.units.iter().filter(|(_, h)| now >= h.deadline - margin).map(|(k, _)| *k).collect();
         for key in due {
             let from = self.progress(&self.units[&key]);
             if let Some(held) = self.revoke(key) {

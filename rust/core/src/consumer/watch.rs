@@ -79,7 +79,9 @@ async fn look_at_group(shared: &Shared) {
 fn leaders(shared: &Shared) -> BTreeSet<i32> {
     let topics = shared.with(|state| state.topics());
     let metas = topics.iter().filter_map(|topic| shared.cluster.cached_topic(topic));
-    metas.flat_map(|meta| meta.partitions.iter().filter_map(|p| Some(p.leader?.node)).collect::<Vec<_>>()).collect()
+    metas
+        .flat_map(|meta| meta.partitions.iter().filter_map(|p| Some(p.leader?.node)).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Long-polls one leader.
@@ -136,7 +138,8 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
     let share = (shared.budget.room() / 2 / wants.len()).clamp(PIECE_LEAST / 4, POLL_BYTES);
     wants.iter_mut().for_each(|want| want.bytes = share);
     let wait = if all { shared.conf.max_wait } else { shared.conf.max_wait.min(BUSY_WAIT) };
-    let answer = fetch::call(shared, node, Purpose::LongPoll, &wants, wait, shared.conf.min_bytes.max(1)).await;
+    let answer =
+        fetch::call(shared, node, Purpose::LongPoll, &wants, wait, shared.conf.min_bytes.max(1)).await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
@@ -178,12 +181,14 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
 
 /// Asks for start and end of partitions and publishes them.
 async fn ask_ends(shared: &Arc<Shared>, wants: &[Want]) {
-    let query = |want: &Want, at| OffsetQuery { topic: Arc::clone(&want.tp.topic), partition: want.tp.partition, at };
+    let query =
+        |want: &Want, at| OffsetQuery { topic: Arc::clone(&want.tp.topic), partition: want.tp.partition, at };
     let queries: Vec<_> = wants
         .iter()
         .flat_map(|want| [query(want, OffsetAt::Earliest), query(want, OffsetAt::Latest)])
         .collect();
-    let found = shared.cluster.list_offsets(&queries, Isolation::ReadUncommitted, shared.conf.request_timeout).await;
+    let found =
+        shared.cluster.list_offsets(&queries, Isolation::ReadUncommitted, shared.conf.request_timeout).await;
     match found {
         Ok(found) => {
             let seen: Vec<Seen> = wants
