@@ -1,1 +1,24 @@
-//! See docs/DESIGN.md.
+//! A consumer group: who works on which records.
+//!
+//! Members share **work units**, slices `[start, end)` of a partition, over one state machine ([`GroupState`]) that
+//! stands behind [`Coordinator`]. A partition is a cursor, not a list: publishing raises its high watermark, claiming
+//! carves the next unit off its front, and the low watermark is where the oldest unfinished unit stands. So memory is
+//! O(partitions + units in flight), whatever the backlog, and two organisers are harmless.
+//!
+//! [`Embedded`] keeps the state in this process: a group without Redis, and the oracle for the one with it.
+//! `docs/GROUPS.md` is the contract.
+
+mod embedded;
+mod state;
+mod types;
+mod units;
+
+#[cfg(test)]
+mod sim;
+
+pub use embedded::{Coordinator, Embedded};
+pub use state::GroupState;
+pub use types::{
+    Ack, ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init, Nack, Outcome,
+    PartitionView, Publish, Published, Renew, Unit, UnitId,
+};

@@ -1,0 +1,526 @@
+package kafkafast;
+
+import java.lang.ref.Reference;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Iterator;
+import java.util.List;
+import java.util.NoSuchElementException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
+
+/**
+ * Reads messages as a member of a group. All methods are thread safe; each thread that reads has a place of its own.
+ *
+ * <p>A group shares work units, not partitions: any number of threads and consumers may read, also of one partition. Delivery is at least
+ * once. <b>Asking for the next message acknowledges the one before</b>, and nothing else does: a thread that dies, a loop that is left
+ * by an exception, and {@link #close()} hand the message back, and it comes again, here or elsewhere.
+ *
+ * <pre>{@code
+ * try (Consumer consumer = Consumer.connect("localhost:9092", RedisConf.embedded("my-group"), "my-topic")) {
+ *     for (Message message : consumer) { ... }            // one thread; ends when another thread closes
+ *     consumer.process(16, message -> ...);               // or sixteen: returns = acknowledged, throws = comes again
+ * }
+ * }</pre>
+ */
+public final class Consumer implements Iterable<Message>, AutoCloseable {
+    /** What close() waits for the group. */
+    private static final long CLOSE_MILLIS = 10_000;
+
+    private final ConsumerState state;
+    private final long handle;
+    private final ThreadLocal<Slot> slots = new ThreadLocal<>();
+    private volatile String[] topicNames = new String[0];
+
+    private Consumer(long handle) {
+        this.handle = handle;
+        this.state = new ConsumerState(handle);
+    }
+
+    /**
+     * Joins a group with default settings.
+     *
+     * @param bootstrapServers {@code host:port[,host:port...]}
+     * @param group the group
+     * @param topics at least one topic
+     * @return the consumer
+     * @throws KafkaFastException as {@link #connect(KafkaConf, BrokerConf[], RedisConf, String...)}
+     */
+    public static Consumer connect(String bootstrapServers, RedisConf group, String... topics) {
+        return connect(new KafkaConf().set("bootstrap.servers", bootstrapServers), new BrokerConf[0], group, topics);
+    }
+
+    /**
+     * Joins a group. When this returns the start of every partition is fixed: what is produced afterwards is read. A partition without a
+     * committed offset starts at its end, or with {@code use-earliest} at its earliest message.
+     *
+     * <p>Blocks until a broker has answered and the starts are known, at most about {@code metadata-timeout} for each.
+     *
+     * @param conf settings, copied
+     * @param brokers brokers asked first; may be null or empty when conf has {@code bootstrap.servers}
+     * @param redis the group and where its state lives; {@link RedisConf#embedded(String)} needs no server
+     * @param topics at least one topic
+     * @return the consumer
+     * @throws ConfigException when no broker is named, or settings contradict each other, or the group is to live in Redis
+     * @throws UnreachableException when no broker answers, or what answers is not Kafka
+     * @throws UnknownTopicException when a topic does not exist and brokers do not create it
+     * @throws InterruptException when the thread is interrupted meanwhile
+     * @throws NativeLibraryException when the native library cannot be loaded
+     */
+    public static Consumer connect(KafkaConf conf, BrokerConf[] brokers, RedisConf redis, String... topics) {
+        if (redis == null) {
+            throw new IllegalArgumentException("Consumer.connect needs a group, e.g. RedisConf.embedded(\"my-group\")");
+        }
+        if (!redis.isEmbedded()) {
+            throw new ConfigException("Redis groups come with the next version; use RedisConf.embedded(\"" + redis.getGroupName() + "\")");
+        }
+        String names = joined("Consumer.connect", topics);
+        String settings = conf.forConnect("Consumer.connect", brokers == null ? new BrokerConf[0] : brokers);
+        Service.acquireLease();
+        Consumer consumer;
+        try {
+            consumer = new Consumer(NativeConsumer.create(settings, redis.getGroupName()));
+        } catch (Throwable e) {
+            Service.releaseLease();
+            throw e;
+        }
+        Service.enter(consumer, consumer.state, CLOSE_MILLIS);
+        conf.remarks();
+        Op op = new Op(null);
+        try {
+            NativeConsumer.connect(consumer.handle, names, op.token);
+            op.get("Consumer.connect");
+            return consumer;
+        } catch (Throwable e) {
+            op.abandon();
+            consumer.state.startClose(0);
+            throw e;
+        } finally {
+            Reference.reachabilityFence(consumer);
+        }
+    }
+
+    private static String joined(String operation, String... topics) {
+        if (topics == null || topics.length == 0) {
+            throw new IllegalArgumentException(operation + " needs at least one topic");
+        }
+        for (String topic : topics) {
+            if (topic == null) {
+                throw new IllegalArgumentException(operation + ": a topic must not be null");
+            }
+        }
+        return String.join("\0", topics);
+    }
+
+    /** Makes record {@code slot.at - 1} the one in this thread's hands; false when time is over or the consumer closed. */
+    private boolean reserve(Slot slot, long timeoutMillis) {
+        if (state.isClosed()) {
+            acknowledge(slot);
+            return false;
+        }
+        if (slot.reserved) {
+            return true;
+        }
+        if (slot.at < slot.have && !slot.revoked()) {
+            slot.at++;
+            slot.taken(slot.at);
+            return true;
+        }
+        return fill(slot, timeoutMillis);
+    }
+
+    /** Gets the next chunk, waiting for it. Asking for it acknowledges all records of the chunk before. */
+    private boolean fill(Slot slot, long timeoutMillis) {
+        slot.have = 0;
+        slot.at = 0;
+        long start = 0;
+        boolean waited = false;
+        slot.waiting = Thread.currentThread();
+        try {
+            while (true) {
+                int n = NativeConsumer.next(handle, slot.id, slot.dataAddress, slot.data.capacity(), slot.indexAddress, Slot.MAX_RECORDS);
+                if (n > 0) {
+                    waited = false;
+                    slot.filled(n, topicName(slot.index.getInt(0)));
+                    slot.at = 1;
+                    slot.taken(1);
+                    return true;
+                }
+                if (n == NativeConsumer.CLOSED) {
+                    return false;
+                }
+                if (n == NativeConsumer.GROW) {
+                    slot.growTo(slot.needed());
+                    continue;
+                }
+                // Native has registered this slot's waker before it said "empty": what comes from now on unparks us.
+                waited = true;
+                if (Thread.interrupted()) {
+                    throw new InterruptException("Interrupted while waiting for a message");
+                }
+                long now = System.nanoTime();
+                start = start == 0 ? now : start;
+                long left = Times.nanos(timeoutMillis) - (now - start);
+                if (left <= 0 || state.isClosed()) {
+                    return false;
+                }
+                LockSupport.parkNanos(this, Math.min(left, Op.SLICE));
+            }
+        } finally {
+            slot.waiting = null;
+            if (waited) {
+                NativeConsumer.cancelWait(handle, slot.id);
+            }
+        }
+    }
+
+    /** Says that what this thread took is handled, without taking more; the rest of the chunk goes back. */
+    private void acknowledge(Slot slot) {
+        if (slot.have == 0) {
+            return;
+        }
+        // What hasNext() has reserved was never given to anybody.
+        boolean all = slot.at == slot.have && !slot.reserved;
+        if (!all && !slot.reserved) {
+            slot.taken(slot.at + 1);
+        }
+        slot.have = 0;
+        slot.at = 0;
+        slot.reserved = false;
+        NativeConsumer.finish(handle, slot.id, all);
+    }
+
+    /** This thread's slot; null when the consumer is closed. */
+    private Slot slot() {
+        Slot slot = slots.get();
+        if (slot == null && !state.isClosed()) {
+            slot = state.open();
+            slots.set(slot);
+        }
+        return slot;
+    }
+
+    private String topicName(int id) {
+        String[] names = topicNames;
+        if (id < names.length && names[id] != null) {
+            return names[id];
+        }
+        String name = NativeConsumer.topicName(handle, id);
+        // Two threads may do this at once; the one that loses asks again another time.
+        String[] more = java.util.Arrays.copyOf(names, Math.max(names.length, id + 1));
+        more[id] = name;
+        topicNames = more;
+        return name;
+    }
+
+    /**
+     * The next message; waits for it without limit. Acknowledges the one this thread had before.
+     *
+     * @return the message; null when the consumer is closed
+     * @throws InterruptException when the thread is interrupted while it waits
+     * @throws GroupException when the group refuses this consumer for good
+     */
+    public Message readMsg() {
+        return readMsg(Long.MAX_VALUE);
+    }
+
+    /**
+     * The next message. Acknowledges the one this thread had before, also when the answer is null.
+     *
+     * @param timeoutMillis longest wait in milliseconds; 0 looks once
+     * @return the message; null when the time is over or the consumer is closed
+     * @throws InterruptException when the thread is interrupted while it waits
+     * @throws GroupException when the group refuses this consumer for good
+     */
+    public Message readMsg(long timeoutMillis) {
+        try {
+            Slot slot = slot();
+            if (slot == null || !reserve(slot, timeoutMillis)) {
+                return null;
+            }
+            slot.reserved = false;
+            return slot.message(slot.at - 1);
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * As {@link #readMsg(long)}.
+     *
+     * @param timeout longest wait
+     * @return the message; null when the time is over or the consumer is closed
+     */
+    public Message readMsg(Duration timeout) {
+        return readMsg(Times.millis(timeout));
+    }
+
+    /**
+     * Several messages at once, of one partition, as many as there are ready: waits for the first one only. Acknowledges all this thread
+     * had before; the next ask acknowledges all of these.
+     *
+     * @param max most messages, at least 1
+     * @param timeoutMillis longest wait for the first, in milliseconds
+     * @return the messages; empty when the time is over or the consumer is closed
+     * @throws InterruptException when the thread is interrupted while it waits
+     */
+    public List<Message> readBatch(int max, long timeoutMillis) {
+        if (max < 1) {
+            throw new IllegalArgumentException("readBatch needs room for at least one message, got " + max);
+        }
+        try {
+            Slot slot = slot();
+            if (slot == null || !reserve(slot, timeoutMillis)) {
+                return new ArrayList<>();
+            }
+            slot.reserved = false;
+            // The cell keeps naming the first: until the next ask none of them is handled.
+            int first = slot.at - 1;
+            int end = (int) Math.min((long) first + max, slot.have);
+            List<Message> batch = new ArrayList<>(end - first);
+            for (int i = first; i < end; i++) {
+                batch.add(slot.message(i));
+            }
+            slot.at = end;
+            return batch;
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * As {@link #readBatch(int, long)}.
+     *
+     * @param max most messages, at least 1
+     * @param timeout longest wait for the first
+     * @return the messages; empty when the time is over or the consumer is closed
+     */
+    public List<Message> readBatch(int max, Duration timeout) {
+        return readBatch(max, Times.millis(timeout));
+    }
+
+    /**
+     * Shows messages in place, without copying them: the cheapest way to read. The handler's return acknowledges a message as asking for
+     * the next one does; the last one is acknowledged by this thread's next ask.
+     *
+     * @param max most messages, at least 1
+     * @param timeoutMillis longest wait for each, in milliseconds
+     * @param handler called with each message; what it sees is valid inside the call only
+     * @return how many messages were shown
+     * @throws KafkaFastException what the handler threw, as the cause, unless that is unchecked; the message is not acknowledged by it
+     * @throws InterruptException when the thread is interrupted while it waits
+     */
+    public int forEachView(int max, long timeoutMillis, ViewHandler handler) {
+        try {
+            Slot slot = slot();
+            int shown = 0;
+            while (slot != null && shown < max && reserve(slot, timeoutMillis)) {
+                slot.reserved = false;
+                shown++;
+                handler.handle(slot, slot.view());
+            }
+            return shown;
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Exception e) {
+            throw new KafkaFastException("The handler of forEachView failed: " + e, e);
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * As {@link #forEachView(int, long, ViewHandler)}.
+     *
+     * @param max most messages, at least 1
+     * @param timeout longest wait for each
+     * @param handler called with each message
+     * @return how many messages were shown
+     */
+    public int forEachView(int max, Duration timeout, ViewHandler handler) {
+        return forEachView(max, Times.millis(timeout), handler);
+    }
+
+    /**
+     * Works on messages with so many threads until the consumer is closed: a handler that returns acknowledges its message, one that
+     * throws makes it come again after a back-off, and after {@code max-attempts} it is set aside with a warning.
+     *
+     * <p>Blocks the caller until another thread closes the consumer, or the caller is interrupted: then handlers finish the message they
+     * are on and the rest is left to others. The threads are daemons of this call and end with it.
+     *
+     * @param threads how many, at least 1; more than partitions is fine
+     * @param handler called by all of them
+     * @throws IllegalStateException after close
+     * @throws InterruptException when the caller is interrupted
+     * @throws GroupException when the group refuses this consumer for good
+     */
+    public void process(int threads, Handler handler) {
+        if (threads < 1 || handler == null) {
+            throw new IllegalArgumentException("process needs a handler and at least one thread, got " + threads);
+        }
+        if (state.isClosed()) {
+            throw state.closedError();
+        }
+        new Workers(this, threads, handler).run();
+    }
+
+    /** Gives the message in hand back, to come again after a back-off. */
+    void retry(String reason) {
+        try {
+            Slot slot = slots.get();
+            if (slot != null && slot.have > 0) {
+                slot.have = 0;
+                slot.at = 0;
+                NativeConsumer.retry(handle, slot.id, -1, reason);
+            }
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** This thread reads no more: what it took is handled if so said, the rest goes back. */
+    void leave(boolean handled) {
+        try {
+            Slot slot = slots.get();
+            if (slot != null) {
+                if (handled) {
+                    acknowledge(slot);
+                }
+                slots.remove();
+                state.close(slot);
+            }
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    boolean isClosed() {
+        return state.isClosed();
+    }
+
+    /**
+     * Messages one after the other, for any number of threads: each thread gets messages of its own. {@code hasNext} blocks until a
+     * message is reserved for the calling thread, and so acknowledges the one before; it is false when the consumer is closed.
+     *
+     * @return an iterator that does not end before the consumer is closed
+     */
+    @Override
+    public Iterator<Message> iterator() {
+        return new Iterator<Message>() {
+            @Override
+            public boolean hasNext() {
+                try {
+                    Slot slot = slot();
+                    if (slot == null || !reserve(slot, Long.MAX_VALUE)) {
+                        return false;
+                    }
+                    slot.reserved = true;
+                    return true;
+                } finally {
+                    Reference.reachabilityFence(Consumer.this);
+                }
+            }
+
+            @Override
+            public Message next() {
+                Message message = readMsg();
+                if (message == null) {
+                    throw new NoSuchElementException(state.closedError().getMessage());
+                }
+                return message;
+            }
+        };
+    }
+
+    /**
+     * Reads further topics from now on. When this returns the start of their partitions is fixed.
+     *
+     * @param topics at least one topic
+     * @throws UnknownTopicException when a topic does not exist and brokers do not create it
+     * @throws IllegalStateException after close
+     */
+    public void addTopics(String... topics) {
+        changeTopics(true, "Consumer.addTopics", topics);
+    }
+
+    /**
+     * Reads topics no more. Messages that were fetched already may still come.
+     *
+     * @param topics at least one topic; one that is not read is ignored
+     * @throws IllegalStateException after close
+     */
+    public void removeTopics(String... topics) {
+        changeTopics(false, "Consumer.removeTopics", topics);
+    }
+
+    private void changeTopics(boolean add, String operation, String... topics) {
+        String names = joined(operation, topics);
+        try {
+            if (state.isClosed()) {
+                throw state.closedError();
+            }
+            Op op = new Op(null);
+            try {
+                NativeConsumer.changeTopics(handle, add, names, op.token);
+                op.get(operation);
+            } finally {
+                op.abandon();
+            }
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * What the consumer has done so far; also after close.
+     *
+     * @return a snapshot
+     */
+    public ConsumerStats stats() {
+        try {
+            return ConsumerStats.read(handle);
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * Hands back what threads still hold, tells the group what was handled, and ends the consumer. Threads that read get null, loops end.
+     * A second call does nothing.
+     *
+     * @throws TimeoutException when the group could not be told in 10 s: what was handled lately may come again
+     * @throws InterruptException when the thread is interrupted; closing goes on in the background
+     */
+    @Override
+    public void close() {
+        close(0);
+    }
+
+    /**
+     * As {@link #close()}, but first waits for threads that hold a message: one that asks for the next is told that there is none, and
+     * its last message counts as handled.
+     *
+     * @param wait longest wait for them
+     */
+    public void close(Duration wait) {
+        close(Times.millis(wait));
+    }
+
+    /**
+     * As {@link #close(Duration)}.
+     *
+     * @param waitMillis longest wait for threads that hold a message, in milliseconds
+     */
+    public void close(long waitMillis) {
+        try {
+            state.close(Math.max(waitMillis, 0));
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** For tests: a panic inside native code that holds this handle. */
+    void panicForTest() {
+        NativeConsumer.panicForTest(handle);
+    }
+}

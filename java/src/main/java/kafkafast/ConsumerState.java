@@ -1,0 +1,95 @@
+package kafkafast;
+
+import java.nio.ByteBuffer;
+import java.util.concurrent.ConcurrentHashMap;
+
+/** The {@link ClientState} of a consumer: its readers' slots. */
+final class ConsumerState extends ClientState {
+    /** Slots by the token native knows them by. */
+    private final ConcurrentHashMap<Long, Slot> slots = new ConcurrentHashMap<>();
+
+    ConsumerState(long handle) {
+        super("Consumer", handle);
+    }
+
+    /** A slot for the current thread; null when the consumer is closed. */
+    Slot open() {
+        // The token comes first, for native needs it to open; the slot follows, and nothing can be sent to it in between.
+        SlotParker parker = new SlotParker();
+        long token = Service.register(parker);
+        int id = -1;
+        boolean opened = false;
+        try {
+            id = NativeConsumer.openSlot(handle, token);
+            if (id < 0) {
+                return null;
+            }
+            ByteBuffer control = NativeConsumer.control(handle, id);
+            Slot slot = new Slot(id, token, control);
+            parker.slot = slot;
+            slots.put(token, slot);
+            opened = true;
+            return slot;
+        } finally {
+            if (!opened) {
+                // Closed, or no memory for the buffers.
+                Service.forget(token);
+                if (id >= 0) {
+                    NativeConsumer.closeSlot(handle, id);
+                }
+            }
+        }
+    }
+
+    /** Hands back what the slot holds; its thread does not use it any more. */
+    void close(Slot slot) {
+        if (slots.remove(slot.token) != null) {
+            Service.forget(slot.token);
+            NativeConsumer.closeSlot(handle, slot.id);
+        }
+    }
+
+    private static final class SlotParker implements Service.Parker {
+        volatile Slot slot;
+
+        @Override
+        public void unpark() {
+            Slot s = slot;
+            if (s != null) {
+                s.unpark();
+            }
+        }
+    }
+
+    @Override
+    void nativeClose(long token, long timeoutMillis) {
+        NativeConsumer.close(handle, token, timeoutMillis);
+    }
+
+    @Override
+    void nativeRelease() {
+        slots.keySet().forEach(Service::forget);
+        NativeConsumer.release(handle);
+    }
+
+    @Override
+    void wake() {
+        slots.values().forEach(Slot::unpark);
+    }
+
+    /** Hands back what dead threads hold. They never come again, so nobody else uses their slots. */
+    @Override
+    void sweep() {
+        for (Slot slot : slots.values()) {
+            Thread owner = slot.owner.get();
+            if (owner == null || !owner.isAlive()) {
+                close(slot);
+            }
+        }
+    }
+
+    @Override
+    int logger() {
+        return Log.CONSUMER;
+    }
+}

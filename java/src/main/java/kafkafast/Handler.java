@@ -1,0 +1,14 @@
+package kafkafast;
+
+/** What {@link Consumer#process(int, Handler)} does with each message. */
+@FunctionalInterface
+public interface Handler {
+    /**
+     * Handles a message. Returning acknowledges it; throwing anything makes it come again after a back-off
+     * ({@code retry-backoff-ms}, doubling), until {@code max-attempts} are used up and it is set aside.
+     *
+     * @param message the message
+     * @throws Exception whatever went wrong; logged as a warning
+     */
+    void handle(Message message) throws Exception;
+}

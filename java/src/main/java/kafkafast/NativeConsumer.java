@@ -1,0 +1,47 @@
+package kafkafast;
+
+import java.nio.ByteBuffer;
+
+/** Native side of {@link Consumer}: rust/jni/src/consumer.rs. Handles are checked by the callers to be of a live object. */
+final class NativeConsumer {
+    /** Nothing to read now; the slot's thread is unparked when there is. */
+    static final int EMPTY = 0;
+    /** The consumer was closed. */
+    static final int CLOSED = -1;
+    /** The next record does not fit; the index header says what is needed. */
+    static final int GROW = -2;
+
+    private NativeConsumer() {}
+
+    static native long create(String settings, String group);
+
+    static native void connect(long handle, String topics, long token);
+
+    static native int openSlot(long handle, long token);
+
+    static native ByteBuffer control(long handle, int slot);
+
+    static native void closeSlot(long handle, int slot);
+
+    static native long address(ByteBuffer direct);
+
+    static native int next(long handle, int slot, long dataAddress, int capacity, long indexAddress, int max);
+
+    static native void cancelWait(long handle, int slot);
+
+    static native void finish(long handle, int slot, boolean all);
+
+    static native void retry(long handle, int slot, long delayMillis, String reason);
+
+    static native String topicName(long handle, int topicId);
+
+    static native void changeTopics(long handle, boolean add, String topics, long token);
+
+    static native void stats(long handle, long[] into);
+
+    static native void close(long handle, long token, long timeoutMillis);
+
+    static native void release(long handle);
+
+    static native void panicForTest(long handle);
+}

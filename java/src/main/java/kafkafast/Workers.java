@@ -1,0 +1,89 @@
+package kafkafast;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicReference;
+
+/** The threads of one {@link Consumer#process} call. */
+final class Workers {
+    /** How long a worker waits for a message before it looks whether the call is to end. */
+    private static final long LOOK_MILLIS = 200;
+
+    private final Consumer consumer;
+    private final Handler handler;
+    private final int count;
+    private final AtomicReference<RuntimeException> failure = new AtomicReference<>();
+    private volatile boolean stopping;
+
+    Workers(Consumer consumer, int count, Handler handler) {
+        this.consumer = consumer;
+        this.count = count;
+        this.handler = handler;
+    }
+
+    void run() {
+        List<Thread> threads = new ArrayList<>(count);
+        try {
+            for (int i = 0; i < count; i++) {
+                Thread thread = new Thread(null, this::work, "kafkafast-worker-" + i, 0, true);
+                thread.setDaemon(true);
+                thread.start();
+                threads.add(thread);
+            }
+            for (Thread thread : threads) {
+                thread.join();
+            }
+        } catch (InterruptedException e) {
+            throw new InterruptException("Interrupted in Consumer.process; its threads end after the message they are on");
+        } finally {
+            stopping = true;
+        }
+        RuntimeException e = failure.get();
+        if (e != null) {
+            throw e;
+        }
+    }
+
+    private void work() {
+        boolean handled = true;
+        try {
+            while (!stopping) {
+                Message message = consumer.readMsg(LOOK_MILLIS);
+                if (message == null) {
+                    if (consumer.isClosed()) {
+                        return;
+                    }
+                    continue;
+                }
+                handled = false;
+                handled = handle(message);
+            }
+        } catch (InterruptException e) {
+            // Somebody interrupted this very thread: it ends, the others go on.
+            Log.write(Log.WARN, Log.CONSUMER, "A thread of Consumer.process was interrupted and ends");
+        } catch (RuntimeException e) {
+            failure.compareAndSet(null, e);
+            stopping = true;
+        } finally {
+            consumer.leave(handled);
+        }
+    }
+
+    /** True when the message is dealt with, one way or the other. */
+    private boolean handle(Message message) {
+        try {
+            handler.handle(message);
+        } catch (Throwable e) {
+            if (consumer.isClosed()) {
+                // Handed back by close: not a failure of the message.
+                return false;
+            }
+            Log.write(Log.WARN, Log.CONSUMER, "Handling " + message + " failed, attempt " + message.getAttempt() + "; it comes again", e);
+            consumer.retry(String.valueOf(e));
+            if (e instanceof InterruptedException) {
+                Thread.currentThread().interrupt();
+            }
+        }
+        return true;
+    }
+}

@@ -1,0 +1,187 @@
+package kafkafast;
+
+import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertFalse;
+import static org.junit.Assert.assertThrows;
+import static org.junit.Assert.assertTrue;
+
+import java.io.IOException;
+import java.net.ServerSocket;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import org.junit.Test;
+
+/** The boundary itself: panics, threads, the loader. Needs no broker. */
+public class BoundaryTest {
+    @Test
+    public void aPanicBecomesAnExceptionWithItsText() {
+        NativeLoader.ensure();
+        String plain = assertThrows(KafkaFastException.class, () -> NativeService.panicForTest(0)).getMessage();
+        assertTrue(plain, plain.contains("a panic with a plain text"));
+        String formatted = assertThrows(KafkaFastException.class, () -> NativeService.panicForTest(42)).getMessage();
+        assertTrue(formatted, formatted.contains("a panic with a formatted text 42"));
+        assertTrue("it says where", formatted.contains("service.rs:"));
+    }
+
+    @Test
+    public void aPanicPoisonsItsHandleOnly() throws Exception {
+        KafkaConf lazy = new KafkaConf();
+        String settings = lazy.forConnect("test", new BrokerConf("localhost", 1));
+        Service.acquireLease();
+        try {
+            long handle = NativeProducer.create(settings);
+            long other = NativeProducer.create(settings);
+            assertThrows(KafkaFastException.class, () -> NativeProducer.panicForTest(handle));
+            String text = assertThrows(KafkaFastException.class, () -> NativeProducer.send(handle, 0, new byte[1], 1)).getMessage();
+            assertTrue(text, text.startsWith("This Producer stopped working after a defect in kafka-fast"));
+            assertEquals("not connected counts as closed", NativeProducer.CLOSED, NativeProducer.send(other, 0, new byte[1], 1));
+            NativeProducer.release(handle);
+            NativeProducer.release(other);
+            long consumer = NativeConsumer.create(settings, "group");
+            assertThrows(KafkaFastException.class, () -> NativeConsumer.panicForTest(consumer));
+            assertThrows(KafkaFastException.class, () -> NativeConsumer.next(consumer, 0, 0, 0, 0, 0));
+            NativeConsumer.release(consumer);
+        } finally {
+            Service.releaseLease();
+        }
+        Tools.assertNoThreadsLeft(2000);
+    }
+
+    @Test
+    public void threadsComeWithTheFirstClientAndGoAfterTheLast() throws Exception {
+        Tools.assertNoThreadsLeft(2000);
+        for (int round = 0; round < 3; round++) {
+            Service.acquireLease();
+            Service.acquireLease();
+            Tools.await("the service thread and two workers", 2000, () -> {
+                List<String> threads = Tools.ourThreads();
+                return threads.contains("kafkafast-service") && threads.stream().filter(n -> n.matches("native kafkafast-\\d+")).count() == 2;
+            });
+            Service.releaseLease();
+            Service.releaseLease();
+            Tools.assertNoThreadsLeft(2000);
+        }
+    }
+
+    @Test
+    public void failedConnectsLeaveNothing() throws Exception {
+        int port;
+        try (ServerSocket socket = new ServerSocket(0)) {
+            port = socket.getLocalPort();
+        }
+        KafkaConf conf = new KafkaConf();
+        conf.setMetadataTimeout(300);
+        assertThrows(KafkaFastException.class, () -> Producer.connect(conf, new BrokerConf("127.0.0.1", port)));
+        assertThrows(KafkaFastException.class,
+            () -> Consumer.connect(conf, new BrokerConf[] {new BrokerConf("127.0.0.1", port)}, RedisConf.embedded("g"), "t"));
+        assertThrows(ConfigException.class, () -> Producer.connect(new KafkaConf().set("lease-ms", 10), new BrokerConf("127.0.0.1", port)));
+        Tools.assertNoThreadsLeft(2000);
+    }
+
+    // --- the loader, each case in a JVM of its own ------------------------------------------------------------------
+
+    /** Says what loading gives. */
+    public static final class Load {
+        private Load() {}
+
+        public static void main(String[] args) {
+            for (int i = 0; i < 2; i++) {
+                try {
+                    new KafkaConf().set("acks", "all");
+                    System.out.println("LOADED");
+                } catch (NativeLibraryException e) {
+                    System.out.println("REFUSED " + e.getMessage());
+                }
+            }
+        }
+    }
+
+    private static String load(String... jvm) throws Exception {
+        List<String> command = Tools.Child.command(Arrays.asList(jvm), Load.class.getName(), System.getProperty("java.class.path"));
+        command.removeIf(arg -> arg.startsWith("-Dkafkafast.native.path") && !Arrays.asList(jvm).contains(arg));
+        Tools.Child child = new Tools.Child(command, null);
+        int code = child.await(60);
+        assertEquals(child.output(), 0, code);
+        return child.output();
+    }
+
+    private static String library() {
+        return System.getProperty("kafkafast.native.path");
+    }
+
+    @Test
+    public void aMissingFileIsNamedEachTimeAndNotOnlyTheFirst() throws Exception {
+        String out = load("-Dkafkafast.native.path=/no/such/libkafkafast.so");
+        assertEquals(out, 2, out.split("REFUSED Cannot load the native library /no/such/libkafkafast.so", -1).length - 1);
+        assertTrue(out, out.contains("Use -Dkafkafast.native.path"));
+    }
+
+    @Test
+    public void aMissingPlatformSaysWhatThereIs() throws Exception {
+        String out = load("-Dos.arch=riscv64", "-Djava.library.path=/nowhere");
+        assertTrue(out, out.contains("No native library for linux-riscv64"));
+        assertTrue(out, out.contains("(has: "));
+        assertTrue(out, out.contains("Use -Dkafkafast.native.path"));
+    }
+
+    @Test
+    public void aDirectoryAndTheLibraryPathAreTried() throws Exception {
+        org.junit.Assume.assumeNotNull(library());
+        Path dir = Files.createTempDirectory("kafka-fast-load");
+        Path copy = dir.resolve(System.mapLibraryName(NativeLoader.NAME));
+        try {
+            Files.copy(Path.of(library()), copy);
+            assertTrue(load("-Dkafkafast.native.dir=" + dir).contains("LOADED"));
+            assertTrue(load("-Djava.library.path=" + dir).contains("LOADED"));
+            Files.write(copy, Tools.utf8("this is no library"));
+            assertTrue("a broken one is told, not skipped", load("-Djava.library.path=" + dir).contains("REFUSED Cannot load the native library"));
+        } finally {
+            Files.deleteIfExists(copy);
+            Files.deleteIfExists(dir);
+        }
+    }
+
+    @Test
+    public void theJarsLibraryIsLoadedAndItsCopyDeleted() throws Exception {
+        String jar = System.getProperty("kafkafast.test.jar");
+        org.junit.Assume.assumeTrue(jar != null && Files.isRegularFile(Path.of(jar)));
+        Path dir = Files.createTempDirectory("kafka-fast-load");
+        try {
+            String tests = Path.of(BoundaryTest.class.getProtectionDomain().getCodeSource().getLocation().toURI()).toString();
+            List<String> command = Tools.Child.command(Collections.singletonList("-Dkafkafast.native.dir=" + dir), Load.class.getName(),
+                jar + java.io.File.pathSeparator + tests);
+            command.removeIf(arg -> arg.startsWith("-Dkafkafast.native.path"));
+            Tools.Child child = new Tools.Child(command, null);
+            assertEquals(child.output(), 0, child.await(60));
+            assertTrue(child.output(), child.output().contains("LOADED"));
+            assertFalse("nothing stays", Files.list(dir).findAny().isPresent());
+        } finally {
+            Files.deleteIfExists(dir);
+        }
+    }
+
+    @Test
+    public void jdk24RefusalNamesTheFlag() throws Exception {
+        org.junit.Assume.assumeTrue(Runtime.version().feature() >= 24);
+        List<String> command = Tools.Child.command(Collections.singletonList("--illegal-native-access=deny"), Load.class.getName(),
+            System.getProperty("java.class.path"));
+        command.remove("--enable-native-access=ALL-UNNAMED");
+        // Allowed to somebody else, so that the denial is in force for us.
+        command.add(1, "--enable-native-access=java.base");
+        Tools.Child child = new Tools.Child(command, null);
+        child.await(60);
+        assertTrue(child.output(), child.output().contains("Start Java with --enable-native-access=ALL-UNNAMED (or =kafkafast on the module path)"));
+    }
+
+    @Test
+    public void whatTheJvmSaysIsTurnedIntoWhatToDo() throws IOException {
+        Path file = Path.of("/mnt/tmp/libkafkafast.so");
+        String noexec = NativeLoader.explain(new UnsatisfiedLinkError(file + ": failed to map segment from shared object"), file).getMessage();
+        assertEquals("/mnt/tmp is mounted noexec: name another directory by -Dkafkafast.native.dir=DIR, or the library by -Dkafkafast.native.path=FILE", noexec);
+        String glibc = NativeLoader.explain(new UnsatisfiedLinkError("libc.so.6: version `GLIBC_2.34' not found"), file).getMessage();
+        assertTrue(glibc, glibc.contains("newer C library"));
+    }
+}

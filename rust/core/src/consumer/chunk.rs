@@ -1,0 +1,75 @@
+//! What crosses from a reader to a caller that takes records by the chunk (the JNI boundary): where records are put,
+//! and the cell in which the caller says how far it has come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::wire::records::RecordRef;
+
+/// The control cell of a slot: one cache line that the caller's side and the heartbeat share, so that progress is
+/// told without a call and without a lock.
+///
+/// The layout is part of the JNI boundary: `taken` at byte 0, `revoked` at byte 4, 64 bytes in all.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct SlotControl {
+    /// How many records of the current chunk the application has taken: record `taken - 1` is in its hands, those
+    /// before it are handled. Written by the caller with release order; set to 0 by every fill.
+    pub taken: AtomicU32,
+    /// Set when the unit of the current chunk is no longer this reader's: what was not taken yet must not be handed
+    /// out any more. The caller looks before every record; the next fill clears it.
+    pub revoked: AtomicBool,
+}
+
+const _: () = assert!(size_of::<SlotControl>() == 64 && std::mem::offset_of!(SlotControl, revoked) == 4);
+
+impl SlotControl {
+    /// Says that the application has taken `n` records of the current chunk.
+    pub fn set_taken(&self, n: u32) {
+        self.taken.store(n, Ordering::Release);
+    }
+
+    /// Whether the rest of the chunk must not be handed out.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+}
+
+/// What all records of one chunk have in common.
+#[derive(Debug, Clone)]
+pub struct UnitInfo {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// 1 for the first delivery, more when a delivery before this one failed.
+    pub attempt: u32,
+}
+
+/// What a sink did with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is in the chunk.
+    Taken,
+    /// There is no room left; the record stays with the reader and opens the next chunk.
+    Full,
+    /// The chunk is empty and still too small for this record, which needs this many bytes.
+    TooSmall(usize),
+}
+
+/// Where a fill puts records, e.g. two direct buffers that Java owns.
+pub trait ChunkSink {
+    /// Copies one record. Called in offset order, all records of one fill being of one unit.
+    fn put(&mut self, record: &RecordRef<'_>, unit: &UnitInfo) -> Put;
+}
+
+/// How a fill ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// So many records were put, at least one.
+    Records(u32),
+    /// Nothing was put: the next record needs a chunk of this many bytes. Grow it and fill again; nothing is lost.
+    TooSmall(usize),
+    /// The consumer is closed; there will be no more.
+    Closed,
+}

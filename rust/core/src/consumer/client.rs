@@ -1,0 +1,174 @@
+//! The consumer's handle: connect, readers, topics, close.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::error::{CloseError, ConsumerError};
+use super::event::Event;
+use super::reader::Reader;
+use super::shared::{Handle, Shared};
+use super::state::{Limits, State};
+use super::stats::{ConsumerStats, Counters};
+use super::talk::Talk;
+use super::{coordinate, fetch, start, watch};
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::group::{Coordinator, Embedded, GroupSettings};
+
+/// What telling the group may take beyond the wait for readers, at a close.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Where the group lives that a consumer belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GroupConf {
+    /// In this process: needs nothing else, and its positions end with the process.
+    Embedded {
+        /// The name of the group.
+        group: String,
+    },
+}
+
+impl GroupConf {
+    /// A group that lives in this process.
+    pub fn embedded(group: impl Into<String>) -> Self {
+        Self::Embedded { group: group.into() }
+    }
+
+    /// The group's name.
+    pub fn group(&self) -> &str {
+        match self {
+            Self::Embedded { group } => group,
+        }
+    }
+}
+
+/// A consumer: it claims work units from its group and hands their records to its [readers](Self::reader). Clones are
+/// handles of the same one. When the last handle and the last reader are dropped, what is held is handed back and all
+/// tasks end; [`close`](Self::close) does the same and waits for it.
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    handle: Handle,
+}
+
+impl Consumer {
+    /// Connects and joins `group`, reading `topics`.
+    ///
+    /// When this returns, the start of every partition is fixed: what is produced from now on is read. A topic that
+    /// does not exist is no error: it is looked for again, and read from its earliest record when it appears. Takes up
+    /// to `metadata-timeout` for the brokers and as much for the topics.
+    ///
+    /// Must be called within a tokio runtime, which the consumer's tasks run on.
+    ///
+    /// # Errors
+    /// A wrong setting, an illegal topic name, no broker that answers, a partition whose start is not to be had.
+    pub async fn connect(conf: Config, group: GroupConf, topics: &[&str]) -> Result<Self, ConsumerError> {
+        conf.check()?;
+        if topics.is_empty() {
+            return Err(ConsumerError::NoTopics);
+        }
+        if group.group().is_empty() {
+            return Err(ConsumerError::NoGroup);
+        }
+        start::check_names(topics)?;
+        let cluster = Cluster::connect(&conf).await?;
+        let cluster_id = cluster.cluster_id();
+        let settings = GroupSettings::of(&conf);
+        let embedded = Embedded::named(group.group(), cluster_id.as_deref().unwrap_or(""), settings)?;
+        let coordinator = Coordinator::Embedded(embedded);
+        let counters = Arc::new(Counters::default());
+        let talk = Talk::new(super::random_id(), Instant::now());
+        let state = State::new(Limits::new(&conf), group.group().into(), talk, Arc::clone(&counters));
+        let shared = Shared::new(conf, cluster, coordinator, counters, state);
+        // Ends what was begun when this future fails or is dropped.
+        let handle = Handle::new(Arc::clone(&shared));
+        tokio::spawn(coordinate::run(Arc::clone(&shared)));
+        start::subscribe(&shared, topics).await?;
+        tokio::spawn(fetch::run(Arc::clone(&shared)));
+        tokio::spawn(watch::run(Arc::clone(&shared)));
+        tokio::spawn(start::run(shared));
+        Ok(Self { handle })
+    }
+
+    /// A new reader: one per thread or task. Never blocks. Readers may be added and dropped at any time.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.handle.clone())
+    }
+
+    /// Reads these topics too. When this returns their starts are fixed, as by [`connect`](Self::connect).
+    pub async fn add_topics(&self, topics: &[&str]) -> Result<(), ConsumerError> {
+        self.open()?;
+        start::check_names(topics)?;
+        start::subscribe(self.shared(), topics).await
+    }
+
+    /// Claims no more units of these topics; units in hands are finished. Topics not subscribed to are ignored.
+    pub async fn remove_topics(&self, topics: &[&str]) -> Result<(), ConsumerError> {
+        self.open()?;
+        start::unsubscribe(self.shared(), topics).await
+    }
+
+    /// Counters, now.
+    pub fn stats(&self) -> ConsumerStats {
+        let shared = self.shared();
+        let (units_held, readers, organiser) = shared
+            .with(|state| (state.units.len() as u64, state.readers.len() as u64, state.talk.is_organiser()));
+        ConsumerStats {
+            units_held,
+            readers,
+            organiser,
+            prefetch_bytes: shared.budget.used() as u64,
+            prefetch_peak: shared.budget.peak() as u64,
+            events_dropped: shared.events.dropped(),
+            ..shared.counters.snapshot()
+        }
+    }
+
+    /// The oldest event nobody read yet.
+    pub fn try_event(&self) -> Option<Event> {
+        self.shared().events.try_next()
+    }
+
+    /// The next event; `None` after close. The newest 1024 are kept.
+    pub async fn event(&self) -> Option<Event> {
+        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// [`event`](Self::event) for callers with a waker of their own.
+    pub fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.shared().events.poll_next(cx)
+    }
+
+    /// Takes no more units, lets readers that hold a record finish it for up to `wait`, hands back the rest, leaves the
+    /// group, ends all tasks. Readers get `None`, or [`Filled::Closed`](super::Filled::Closed). Takes up to 5 s beyond
+    /// `wait` when the group cannot be reached. Safe to call more than once and from several tasks.
+    ///
+    /// # Errors
+    /// The group was not reached: it hands the units out again when their lease is over.
+    pub async fn close(&self, wait: Duration) -> Result<(), CloseError> {
+        let shared = self.shared();
+        let began = Instant::now();
+        shared.with(|state| state.begin_close(Instant::now()));
+        let ended = tokio::time::timeout(wait, shared.until_over()).await;
+        if ended.is_ok() {
+            return Ok(());
+        }
+        shared.with(|state| state.hand_back_all());
+        if tokio::time::timeout(GOODBYE, shared.until_over()).await.is_ok() {
+            return Ok(());
+        }
+        let units = shared.with(|state| state.talk.untold());
+        coordinate::end(shared);
+        Err(CloseError::NotHandedBack { units, millis: began.elapsed().as_millis() })
+    }
+
+    fn open(&self) -> Result<(), ConsumerError> {
+        let open = self.shared().with(|state| state.is_open());
+        if open { Ok(()) } else { Err(ConsumerError::Closed) }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.handle.shared()
+    }
+}

@@ -1,0 +1,127 @@
+//! The task that speaks with the group: one exchange after another, the heartbeat, and the end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::publish::publish;
+use super::shared::Shared;
+use super::state::Phase;
+use crate::error::ErrorKind;
+use crate::group::GroupError;
+
+/// Wait after a failed exchange, doubling with jitter.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MOST: Duration = Duration::from_secs(1);
+
+/// Longest wait for work in the group; the heartbeat comes sooner.
+const WORK_WAIT: Duration = Duration::from_secs(30);
+
+/// Exchanges until the consumer is closed and the group was told everything.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut failures = 0;
+    let mut last_learned = Instant::now();
+    loop {
+        let now = Instant::now();
+        let (next, request, phase) = shared.with(|state| {
+            let next = state.tick(now);
+            if now >= last_learned + state.limits.heartbeat {
+                last_learned = now;
+                state.learn_midway(now);
+            }
+            (next, state.exchange(now), state.phase)
+        });
+        let unsaid = shared.with(|state| state.unsaid());
+        if !unsaid.is_empty() {
+            publish(&shared, &unsaid).await;
+        }
+        let retry_at = match request {
+            Some(request) => {
+                let sent = Instant::now();
+                match shared.coordinator.exchange(&request).await {
+                    Ok(reply) => {
+                        failures = 0;
+                        shared.with(|state| state.answered(reply, sent, Instant::now()));
+                        continue;
+                    }
+                    Err(error) if is_final(&error) => {
+                        shared.with(|state| state.refused(error.to_string()));
+                        None
+                    }
+                    Err(error) => {
+                        let wait = super::jitter(RETRY_MOST.min(RETRY_FIRST * 2u32.pow(failures)));
+                        failures = (failures + 1).min(8);
+                        tracing::warn!(
+                            "the group is not reached: {error}; next try in {} ms",
+                            wait.as_millis()
+                        );
+                        if shared.with(|state| state.closing_for(now)) > shared.conf.lease {
+                            // Everybody let go of us long ago, and what we held is free by itself.
+                            end(&shared);
+                            return;
+                        }
+                        Some(Instant::now() + wait)
+                    }
+                }
+            }
+            None if phase != Phase::Open && shared.with(|state| state.is_done()) => break,
+            None => None,
+        };
+        wait(&shared, next, retry_at).await;
+        if shared.is_over() {
+            return;
+        }
+    }
+    leave(&shared).await;
+}
+
+/// Waits for something to do: a kick, work in the group, or time. After a failure only for `retry_at`: what is to be
+/// said is the same.
+async fn wait(shared: &Shared, next: Instant, retry_at: Option<Instant>) {
+    if let Some(at) = retry_at {
+        // Heartbeats and deadlines are still looked after in between.
+        tokio::select! {
+            () = tokio::time::sleep_until(at.into()) => {}
+            () = shared.until_over() => {}
+        }
+        return;
+    }
+    let idle = shared.with(|state| state.talk.is_dry() && state.wanted(Instant::now()) > 0);
+    tokio::select! {
+        () = shared.exchange_kick.notified() => {}
+        () = tokio::time::sleep_until(next.into()) => {}
+        () = shared.until_over() => {}
+        () = work(shared), if idle => shared.with(|state| state.talk.work_appeared()),
+    }
+}
+
+/// Ready when the group has work for us.
+async fn work(shared: &Shared) {
+    let topics = shared.with(|state| state.topics());
+    match shared.coordinator.work(&topics, WORK_WAIT).await {
+        Ok(true) => {}
+        // Time asks again.
+        Ok(false) | Err(_) => std::future::pending().await,
+    }
+}
+
+/// Says good-bye, and ends the other tasks.
+async fn leave(shared: &Shared) {
+    let consumer = shared.with(|state| state.talk.consumer.clone());
+    if let Err(error) = shared.coordinator.leave(&consumer).await {
+        tracing::warn!("leaving the group: {error}");
+    }
+    end(shared);
+}
+
+/// Ends the tasks, whatever the group knows.
+pub(super) fn end(shared: &Shared) {
+    shared.with(|state| state.phase = Phase::Closed);
+    shared.over.send_replace(true);
+    shared.events.close();
+    shared.cluster.close();
+}
+
+/// Whether the group will never serve us, as opposed to being away for a while.
+fn is_final(error: &GroupError) -> bool {
+    matches!(error.kind(), ErrorKind::Config | ErrorKind::Group)
+}

@@ -1,0 +1,100 @@
+//! What can fail in a consumer, one enum per operation.
+
+use crate::cluster::{ConnectError, OffsetsError, TopicError};
+use crate::config::ConfigError;
+use crate::error::ErrorKind;
+use crate::group::GroupError;
+
+/// Why a consumer could not connect, or could not change its topics.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumerError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No topic was named.
+    #[error("Consumer.connect needs at least one topic")]
+    NoTopics,
+    /// The group has no name.
+    #[error("a consumer group needs a name of at least one character")]
+    NoGroup,
+    /// No broker could be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A topic name is illegal, or its metadata could not be had.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The start of a partition could not be resolved: is its leader up?
+    #[error("the start of a partition could not be resolved: {0}")]
+    Start(#[from] OffsetsError),
+    /// The group refused.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The consumer was closed.
+    #[error("this consumer was closed")]
+    Closed,
+}
+
+impl ConsumerError {
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(e) => e.kind(),
+            Self::NoTopics | Self::NoGroup => ErrorKind::InvalidArgument,
+            Self::Connect(e) => e.kind(),
+            Self::Topic(e) => e.kind(),
+            Self::Start(e) => e.kind(),
+            Self::Group(e) => e.kind(),
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
+}
+
+/// Why a reader has no next record and never will have: the group refuses this consumer for good.
+///
+/// What may pass (a broker or the coordinator away for a while) is no error: the reader waits.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The group is gone, or this consumer may not be part of it any more.
+    #[error("the consumer group \"{group}\" refuses this consumer: {reason}. Connect again")]
+    Group {
+        /// The group.
+        group: String,
+        /// What the coordinator said.
+        reason: String,
+    },
+}
+
+impl ReadError {
+    /// The class of the error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Group { .. } => ErrorKind::Group,
+        }
+    }
+}
+
+/// Why a consumer did not close as it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The group could not be told what was handled and what is handed back; it learns it when the leases expire.
+    #[error(
+        "the group was not reached within {millis} ms: {units} units come again when their lease expires, \
+         although some of their records were handled"
+    )]
+    NotHandedBack {
+        /// Units the group still counts as ours.
+        units: usize,
+        /// How long it was tried.
+        millis: u128,
+    },
+}
+
+impl CloseError {
+    /// The class of the error.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Timeout
+    }
+}

@@ -1,0 +1,108 @@
+//! What is known of one partition, and when it may be asked again: the fetch side's bookkeeping, without I/O.
+
+use std::time::{Duration, Instant};
+
+use super::cache::{Cache, Extent};
+
+/// Waits between attempts at a partition that answers with an error: doubling, with jitter.
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_MOST: Duration = Duration::from_secs(1);
+
+/// One partition as this consumer sees it.
+#[derive(Debug)]
+pub(super) struct Feed<B> {
+    pub(super) cache: Cache<B>,
+    /// End of the units handed to this consumer so far: what lies below is not worth keeping.
+    pub(super) frontier: i64,
+    /// The group's cursor when we looked last: other consumers take units too.
+    pub(super) cursor: i64,
+    /// Whether a fetch is under way: a request cannot carry a partition twice, and two at once would bring the same
+    /// batch twice.
+    pub(super) in_flight: bool,
+    /// Whether the last fetch brought nothing although there is something: it goes first in the next request, because
+    /// a broker gives one whole batch only to the first partition that has data (KIP-74).
+    pub(super) first: bool,
+    /// Highest high watermark seen, and the leader epoch it was seen under.
+    pub(super) high_watermark: i64,
+    pub(super) epoch: i32,
+    /// When this partition was last of use; the cache of the one least recently used goes first.
+    pub(super) touched: u64,
+    bytes_per_offset: f64,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl<B> Default for Feed<B> {
+    fn default() -> Self {
+        Self {
+            cache: Cache::default(),
+            frontier: 0,
+            cursor: 0,
+            in_flight: false,
+            first: false,
+            high_watermark: -1,
+            epoch: -1,
+            touched: 0,
+            bytes_per_offset: 0.0,
+            failures: 0,
+            not_before: None,
+        }
+    }
+}
+
+impl<B: Extent> Feed<B> {
+    /// Takes what a fetch at `position` brought.
+    pub(super) fn arrived(&mut self, position: i64, pieces: Vec<B>) {
+        self.failures = 0;
+        self.not_before = None;
+        self.first = false;
+        let offsets: i64 = pieces.iter().map(|p| p.next() - p.base()).sum();
+        if offsets > 0 {
+            let sample = pieces.iter().map(Extent::bytes).sum::<usize>() as f64 / offsets as f64;
+            self.bytes_per_offset = if self.bytes_per_offset == 0.0 {
+                sample
+            } else {
+                self.bytes_per_offset * 0.7 + sample * 0.3
+            };
+        }
+        self.cache.insert(position, pieces);
+    }
+
+    /// Takes a high watermark seen in an answer; says whether it is news.
+    pub(super) fn saw(&mut self, high_watermark: i64, epoch: i32) -> bool {
+        if epoch < self.epoch || (epoch == self.epoch && high_watermark <= self.high_watermark) {
+            return false;
+        }
+        self.high_watermark = high_watermark;
+        self.epoch = epoch;
+        true
+    }
+
+    /// Moves the frontier and drops what lies below it.
+    pub(super) fn advance(&mut self, frontier: i64) {
+        self.frontier = self.frontier.max(frontier);
+        self.cache.forget_below(self.frontier);
+    }
+
+    /// Estimated bytes of `offsets` offsets; `None` while nothing is known.
+    pub(super) fn estimate(&self, offsets: i64) -> Option<usize> {
+        (self.bytes_per_offset > 0.0).then(|| (self.bytes_per_offset * offsets as f64) as usize)
+    }
+
+    /// Notes a failure: this partition is left alone for a while.
+    pub(super) fn failed(&mut self, now: Instant) {
+        let wait = BACKOFF_MOST.min(BACKOFF_FIRST * 2u32.saturating_pow(self.failures.min(10)));
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(now + super::jitter(wait));
+    }
+
+    /// When it may be asked, if not now.
+    pub(super) fn blocked_until(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|t| *t > now)
+    }
+
+    /// How often in a row it failed.
+    pub(super) const fn failures(&self) -> u32 {
+        self.failures
+    }
+}

@@ -1,0 +1,294 @@
+//! Fetches the units' batches: one task that plans, one short task per request under way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::budget::Charge;
+use super::event::Event;
+use super::piece::Piece;
+use super::plan::{NodeFetch, Seen, Want};
+use super::publish::publish;
+use super::shared::Shared;
+use super::state::Tp;
+use super::stats::Counters;
+use crate::cluster::{Isolation, OffsetAt, OffsetQuery, Purpose};
+use crate::net::CallError;
+use crate::wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
+use crate::wire::records::Batches;
+use crate::wire::{ErrorCode, Uuid};
+
+/// What a broker may wait with the answer to a unit's fetch. The records are there, so it does not, unless its high
+/// watermark is behind (it has just become leader).
+const UNIT_WAIT: Duration = Duration::from_millis(500);
+
+/// Fetches until the consumer is over.
+pub(super) async fn run(shared: Arc<Shared>) {
+    // Dropped at the end: requests under way are given up.
+    let mut requests = JoinSet::new();
+    loop {
+        let now = Instant::now();
+        let plan = shared.with(|state| {
+            state.plan(&shared.budget, now, |tp| {
+                let leader = shared.cluster.leader(&tp.topic, tp.partition)?;
+                Some((leader.node, leader.epoch))
+            })
+        });
+        for tp in &plan.leaderless {
+            shared.cluster.request_refresh(&tp.topic);
+        }
+        for fetch in plan.fetches {
+            // Before the next plan looks how much room there is.
+            let charge = shared.budget.take(fetch.wants.iter().map(|want| want.bytes).sum());
+            requests.spawn(one(Arc::clone(&shared), fetch, charge));
+        }
+        while requests.try_join_next().is_some() {}
+        let again = async {
+            match plan.again {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shared.fetch_kick.notified() => {}
+            () = again => {}
+            () = shared.until_over() => return,
+        }
+    }
+}
+
+/// One request and its answer.
+async fn one(shared: Arc<Shared>, fetch: NodeFetch, charge: Charge) {
+    let node = fetch.node;
+    let answer = call(&shared, node, Purpose::Fetch, &fetch.wants, UNIT_WAIT, 1).await;
+    let now = Instant::now();
+    match answer {
+        Ok(answer) => {
+            Counters::add(&shared.counters.fetches, 1);
+            let parts = sort_answer(&shared, &fetch.wants, answer, charge);
+            for part in parts {
+                take(&shared, part).await;
+            }
+        }
+        Err(error) => {
+            tracing::debug!(node, "fetch failed: {error}");
+            refresh_all(&shared, &fetch.wants);
+            shared.with(|state| fetch.wants.iter().for_each(|want| state.fetch_failed(want, now)));
+        }
+    }
+    shared.with(|state| state.fetch_over(node));
+}
+
+/// What an answer says of one partition.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) want: Want,
+    pub(super) error: ErrorCode,
+    pub(super) pieces: Vec<Arc<Piece>>,
+    pub(super) high_watermark: i64,
+    pub(super) log_start: i64,
+    /// Why the batch at the wanted position cannot be read.
+    pub(super) broken: Option<String>,
+}
+
+/// Sends a fetch of `wants`.
+pub(super) async fn call(
+    shared: &Shared,
+    node: i32,
+    purpose: Purpose,
+    wants: &[Want],
+    max_wait: Duration,
+    min_bytes: i32,
+) -> Result<FetchResponse, CallError> {
+    let request = request(shared, wants, max_wait, min_bytes);
+    let timeout = shared.conf.fetch_timeout.max(max_wait + Duration::from_secs(1));
+    let answer = shared.cluster.call(node, purpose, &request, timeout).await?;
+    if answer.throttle_time_ms > 0 {
+        // KIP-219: the broker has answered and now keeps quiet; asking sooner only waits in its queue.
+        let pause = Duration::from_millis(answer.throttle_time_ms.unsigned_abs().into());
+        tokio::time::sleep(pause.min(Duration::from_secs(30))).await;
+    }
+    Ok(answer)
+}
+
+fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_bytes: i32) -> FetchRequest {
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for want in wants {
+        let partition = FetchPartition {
+            partition: want.tp.partition,
+            current_leader_epoch: want.epoch,
+            fetch_offset: want.position,
+            partition_max_bytes: i32::try_from(want.bytes).unwrap_or(i32::MAX).min(shared.conf.max_bytes),
+            ..Default::default()
+        };
+        match topics.iter_mut().find(|topic| *topic.topic == *want.tp.topic) {
+            Some(topic) => topic.partitions.push(partition),
+            None => topics.push(FetchTopic {
+                topic: Arc::clone(&want.tp.topic).into(),
+                topic_id: topic_id(shared, &want.tp.topic),
+                partitions: vec![partition],
+            }),
+        }
+    }
+    FetchRequest {
+        max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
+        min_bytes,
+        max_bytes: shared.conf.max_bytes,
+        topics,
+        ..Default::default()
+    }
+}
+
+fn topic_id(shared: &Shared, topic: &str) -> Uuid {
+    shared.cluster.cached_topic(topic).map_or_else(Uuid::default, |meta| meta.id)
+}
+
+/// Sorts an answer by the partitions asked for; one that the broker left out counts as failed. `charge` becomes what
+/// the answer really holds and lives as long as any of its batches.
+pub(super) fn sort_answer(
+    shared: &Shared,
+    wants: &[Want],
+    answer: FetchResponse,
+    mut charge: Charge,
+) -> Vec<Part> {
+    let whole = ErrorCode(answer.error_code);
+    let ids: HashMap<Uuid, Arc<str>> =
+        wants.iter().map(|want| (topic_id(shared, &want.tp.topic), Arc::clone(&want.tp.topic))).collect();
+    let mut found: HashMap<Tp, PartitionData> = HashMap::new();
+    for topic in answer.responses {
+        // From version 13 on a topic has an id and no name.
+        let name = if topic.topic.is_empty() {
+            ids.get(&topic.topic_id).cloned()
+        } else {
+            wants.iter().map(|want| &want.tp.topic).find(|name| ***name == *topic.topic).cloned()
+        };
+        let Some(name) = name else { continue };
+        for data in topic.partitions {
+            found.insert(Tp { topic: Arc::clone(&name), partition: data.partition_index }, data);
+        }
+    }
+    let bytes = found.values().filter_map(|data| data.records.as_ref()).map(Bytes::len).sum();
+    charge.set(bytes);
+    Counters::add(&shared.counters.bytes_fetched, bytes as u64);
+    let charge = Arc::new(charge);
+    let part = |want: &Want| match found.remove(&want.tp) {
+        Some(data) if whole == ErrorCode::NONE => read(want, data, &charge),
+        _ => Part {
+            want: want.clone(),
+            error: if whole == ErrorCode::NONE { ErrorCode::UNKNOWN_SERVER_ERROR } else { whole },
+            pieces: Vec::new(),
+            high_watermark: -1,
+            log_start: -1,
+            broken: None,
+        },
+    };
+    wants.iter().map(part).collect()
+}
+
+fn read(want: &Want, data: PartitionData, charge: &Arc<Charge>) -> Part {
+    let mut pieces = Vec::new();
+    let mut broken = None;
+    for batch in Batches::new(data.records.unwrap_or_default()) {
+        match batch {
+            Ok(batch) if batch.next_offset() > want.position => pieces.push(Piece::new(batch, charge)),
+            Ok(_) => {}
+            Err(error) => {
+                // What lies before it is good; the next fetch meets it at its first position.
+                broken = pieces.is_empty().then(|| error.to_string());
+                break;
+            }
+        }
+    }
+    Part {
+        want: want.clone(),
+        error: ErrorCode(data.error_code),
+        pieces,
+        high_watermark: data.high_watermark,
+        log_start: data.log_start_offset,
+        broken,
+    }
+}
+
+/// Takes what a unit's fetch says of one partition.
+async fn take(shared: &Arc<Shared>, part: Part) {
+    let now = Instant::now();
+    let want = part.want;
+    match part.error {
+        ErrorCode::NONE => shared.with(|state| match part.broken {
+            Some(reason) => state.broken(&want, reason.into(), now),
+            None => state.fetched(&want, part.pieces, part.high_watermark, now),
+        }),
+        ErrorCode::OFFSET_OUT_OF_RANGE => out_of_range(shared, &want).await,
+        error => {
+            tracing::debug!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {error}");
+            // Whatever it is, it may be that we asked the wrong broker; the attempt of the unit does not change.
+            shared.cluster.request_refresh(&want.tp.topic);
+            shared.with(|state| state.fetch_failed(&want, now));
+        }
+    }
+}
+
+/// A unit's position is outside the log. That never completes a unit: below the start its records are lost, which is
+/// said; above the end the log was truncated, or this leader is not as far as the last one was.
+async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
+    let query = |at| OffsetQuery { topic: Arc::clone(&want.tp.topic), partition: want.tp.partition, at };
+    let queries = [query(OffsetAt::Earliest), query(OffsetAt::Latest)];
+    let timeout = shared.conf.request_timeout;
+    let found = shared.cluster.list_offsets(&queries, Isolation::ReadUncommitted, timeout).await;
+    let now = Instant::now();
+    match found.as_deref() {
+        Ok([earliest, latest]) if earliest.offset >= 0 => {
+            shared.with(|state| state.fetch_failed(want, now));
+            if want.position < earliest.offset {
+                shared.with(|state| state.log_starts(&want.tp, earliest.offset));
+            } else if want.position > latest.offset {
+                truncated(shared, want, latest.offset);
+            }
+            let seen = Seen {
+                tp: want.tp.clone(),
+                high_watermark: latest.offset,
+                log_start: earliest.offset,
+                epoch: want.epoch,
+            };
+            publish(shared, &[seen]).await;
+        }
+        Ok(_) => shared.with(|state| state.fetch_failed(want, now)),
+        Err(error) => {
+            tracing::warn!(topic = &*want.tp.topic, partition = want.tp.partition, "{error}");
+            refresh_all(shared, std::slice::from_ref(want));
+            shared.with(|state| state.fetch_failed(want, now));
+        }
+    }
+}
+
+/// The log ends below what was there before. The group learns it with the new leader's epoch, cuts its units, and
+/// fences ours; until then we ask again, with a growing wait.
+fn truncated(shared: &Arc<Shared>, want: &Want, end: i64) {
+    let Tp { topic, partition } = want.tp.clone();
+    tracing::warn!(
+        topic = &*topic,
+        partition,
+        end,
+        "the log ends below offset {}: truncated?",
+        want.position
+    );
+    shared.cluster.request_refresh(&topic);
+    shared.with(|state| {
+        if state.forget_log(&want.tp, end) {
+            state.effects.events.push(Event::Truncated { topic, partition, end });
+        }
+    });
+}
+
+fn refresh_all(shared: &Shared, wants: &[Want]) {
+    let mut last: Option<&Arc<str>> = None;
+    for want in wants {
+        if last.is_none_or(|topic| *topic != want.tp.topic) {
+            shared.cluster.request_refresh(&want.tp.topic);
+            last = Some(&want.tp.topic);
+        }
+    }
+}

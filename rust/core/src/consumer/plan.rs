@@ -1,0 +1,319 @@
+//! What to fetch next, and what an answer means for the units that wait for it. No I/O.
+//!
+//! One partition has at most one fetch under way, from the lowest position that any of its units lacks; what it brings
+//! serves all units of that partition, and what lies beyond them stays in the cache. Partitions of one leader go into
+//! one request when they are wanted together. At most [`REQUESTS_PER_LEADER`] requests are under way per leader, so
+//! that one is on the wire while the next is being gathered.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::budget::Budget;
+use super::cache::Extent;
+use super::event::Event;
+use super::state::{Held, State, Tp, UnitKey};
+use super::stats::Counters;
+use crate::group::PartitionView;
+
+/// Fetches under way per leader.
+const REQUESTS_PER_LEADER: usize = 2;
+/// The least that is asked for: a piece that gets a starving reader going.
+pub(super) const PIECE_LEAST: usize = 64 << 10;
+/// What is read ahead of small units, so that the next ones are served without a fetch.
+const READ_AHEAD: usize = 256 << 10;
+
+/// One fetch request to be sent.
+#[derive(Debug)]
+pub(super) struct NodeFetch {
+    pub(super) node: i32,
+    pub(super) wants: Vec<Want>,
+}
+
+/// One partition of a fetch request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Want {
+    pub(super) tp: Tp,
+    pub(super) position: i64,
+    pub(super) bytes: usize,
+    /// The leader epoch we believe in.
+    pub(super) epoch: i32,
+}
+
+/// What was seen of a partition's log.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) tp: Tp,
+    pub(super) high_watermark: i64,
+    /// -1: not seen.
+    pub(super) log_start: i64,
+    /// The epoch of the leader that says so.
+    pub(super) epoch: i32,
+}
+
+/// What the fetcher has to do now.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) fetches: Vec<NodeFetch>,
+    /// Topics whose leader is not known.
+    pub(super) leaderless: Vec<Tp>,
+    /// When to look again although nobody kicks.
+    pub(super) again: Option<Instant>,
+}
+
+/// How badly a unit waits for data; lower goes first.
+fn urgency<B: Extent>(held: &Held<B>) -> u8 {
+    match (held.starving.is_some(), held.holder) {
+        (true, _) => 0,
+        (false, Some(_)) => 1,
+        (false, None) => 2,
+    }
+}
+
+impl<B: Extent> State<B> {
+    /// Decides what to fetch. `leader` names node and epoch of a partition's leader.
+    pub(super) fn plan(
+        &mut self,
+        budget: &Budget,
+        now: Instant,
+        leader: impl Fn(&Tp) -> Option<(i32, i32)>,
+    ) -> Plan {
+        let mut plan = Plan::default();
+        let mut hungry: Vec<(u8, UnitKey)> = self
+            .units
+            .iter()
+            .filter(|(_, held)| !held.complete() && held.queued() < PIECE_LEAST)
+            .map(|(key, held)| (urgency(held), *key))
+            .collect();
+        hungry.sort_unstable();
+        // A reader that waits although it has a seat free counts as starving too: without it nothing moves.
+        let waiting = self.waiting.len();
+        let mut room = budget.room();
+        for (rank, (urgency, key)) in hungry.into_iter().enumerate() {
+            let must = urgency == 0 || (urgency == 2 && rank < waiting);
+            let tp = self.units[&key].tp.clone();
+            if self.feeds.get(&tp).is_some_and(|feed| feed.in_flight) {
+                continue;
+            }
+            if let Some(until) = self.feeds.get(&tp).and_then(|feed| feed.blocked_until(now)) {
+                plan.again = Some(plan.again.map_or(until, |t| t.min(until)));
+                continue;
+            }
+            let Some((node, epoch)) = leader(&tp) else {
+                self.feeds.entry(tp.clone()).or_default().failed(now);
+                let until = self.feeds[&tp].blocked_until(now);
+                plan.again = [plan.again, until].into_iter().flatten().min();
+                plan.leaderless.push(tp);
+                continue;
+            };
+            let gathered = plan.fetches.iter().any(|fetch| fetch.node == node);
+            if !gathered && self.busy.get(&node).copied().unwrap_or(0) >= REQUESTS_PER_LEADER {
+                continue;
+            }
+            if room < PIECE_LEAST {
+                self.evict(&tp);
+                room = budget.room().saturating_sub(plan.bytes());
+            }
+            if room < PIECE_LEAST && !must {
+                budget.mark_refused();
+                continue;
+            }
+            let (position, bytes) = self.ask(&tp, key, room, budget.limit());
+            room = room.saturating_sub(bytes);
+            plan.add(node, Want { tp, position, bytes, epoch });
+        }
+        for fetch in &mut plan.fetches {
+            *self.busy.entry(fetch.node).or_default() += 1;
+            fetch.wants.sort_by_key(|want| !self.feeds.get(&want.tp).is_some_and(|feed| feed.first));
+            for want in &fetch.wants {
+                self.feeds.entry(want.tp.clone()).or_default().in_flight = true;
+            }
+        }
+        plan
+    }
+
+    /// Position and size of a fetch of `tp` that unit `key` waits for.
+    fn ask(&mut self, tp: &Tp, key: UnitKey, room: usize, limit: usize) -> (i64, usize) {
+        let same = self.units.values().filter(|held| held.tp == *tp && !held.complete());
+        let (mut position, mut end) = (self.units[&key].next, self.units[&key].unit.end);
+        for held in same.filter(|held| held.queued() < PIECE_LEAST) {
+            position = position.min(held.next);
+            end = end.max(held.unit.end);
+        }
+        let piece =
+            (limit / (self.units.len() + 1)).clamp(PIECE_LEAST, self.limits.unit_bytes.max(PIECE_LEAST));
+        let estimate = self.feeds.get(tp).and_then(|feed| feed.estimate(end - position));
+        let bytes = estimate.map_or(piece, |bytes| (bytes + bytes / 8).max(READ_AHEAD));
+        (position, bytes.min(piece).min(room.max(PIECE_LEAST)))
+    }
+
+    /// Frees the cache least recently used, but not that of `tp`, whose data may be wanted next; at the end that too.
+    fn evict(&mut self, tp: &Tp) {
+        let other = self
+            .feeds
+            .iter()
+            .filter(|(key, feed)| *key != tp && !feed.cache.is_empty())
+            .min_by_key(|(_, feed)| feed.touched)
+            .map(|(key, _)| key.clone());
+        let victim = other.unwrap_or_else(|| tp.clone());
+        if let Some(feed) = self.feeds.get_mut(&victim) {
+            feed.cache.clear();
+        }
+    }
+
+    /// A request to `node` is over, whatever it brought.
+    pub(super) fn fetch_over(&mut self, node: i32) {
+        if let Some(count) = self.busy.get_mut(&node) {
+            *count -= 1;
+        }
+        self.effects.fetch = true;
+    }
+
+    /// A unit fetch brought `pieces` from `want.position` on.
+    pub(super) fn fetched(&mut self, want: &Want, pieces: Vec<B>, high_watermark: i64, now: Instant) {
+        let Some(feed) = self.feeds.get_mut(&want.tp) else { return };
+        feed.in_flight = false;
+        if pieces.is_empty() {
+            // Others took all the room of the answer, or the log ends here for this leader (it was just elected, or
+            // the log was truncated): not first last time, then first next time; first already, then later.
+            if feed.first || high_watermark <= want.position {
+                feed.failed(now);
+            }
+            feed.first = true;
+        }
+        if feed.saw(high_watermark, want.epoch) {
+            self.unsaid.insert(want.tp.clone());
+            self.effects.exchange |= !self.waiting.is_empty();
+        }
+        self.keep(&want.tp, want.position, pieces);
+    }
+
+    /// Puts pieces into the cache of `tp` and on to the units that wait for them.
+    pub(super) fn keep(&mut self, tp: &Tp, position: i64, pieces: Vec<B>) {
+        self.uses += 1;
+        let uses = self.uses;
+        let feed = self.feeds.entry(tp.clone()).or_default();
+        if pieces.is_empty() {
+            return;
+        }
+        feed.touched = uses;
+        feed.arrived(position, pieces);
+        self.feed_units(tp);
+    }
+
+    /// Hands what the cache of `tp` knows to the units of that partition.
+    fn feed_units(&mut self, tp: &Tp) {
+        let Some(feed) = self.feeds.get_mut(tp) else { return };
+        let mut ready = 0;
+        for held in self.units.values_mut().filter(|held| held.tp == *tp && !held.complete()) {
+            let before = held.ready();
+            held.next = feed.cache.read(held.next, held.unit.end, &mut held.queue);
+            if !held.ready() {
+                continue;
+            }
+            match held.holder {
+                Some(_) => self.effects.wake.extend(held.starving.take()),
+                None => ready += usize::from(!before),
+            }
+        }
+        feed.cache.forget_below(feed.frontier);
+        (0..ready).for_each(|_| self.wake_one());
+    }
+
+    /// A fetch of `want` failed in a way that passes.
+    pub(super) fn fetch_failed(&mut self, want: &Want, now: Instant) {
+        if let Some(feed) = self.feeds.get_mut(&want.tp) {
+            feed.in_flight = false;
+            feed.failed(now);
+        }
+    }
+
+    /// The log of `tp` now starts at `log_start`: what units lack below it is lost, they go on from there. Says what
+    /// was lost, `(first, last + 1)` per unit.
+    pub(super) fn log_starts(&mut self, tp: &Tp, log_start: i64) -> Vec<(i64, i64)> {
+        let (mut lost, mut ready) = (Vec::new(), 0);
+        for held in self.units.values_mut().filter(|held| held.tp == *tp && held.next < log_start) {
+            let until = log_start.min(held.unit.end);
+            lost.push((held.next, until));
+            held.next = until;
+            match held.holder {
+                Some(_) => self.effects.wake.extend(held.starving.take()),
+                None => ready += usize::from(held.complete() && held.queue.is_empty()),
+            }
+        }
+        // Units of which nothing is left need a reader to say so.
+        (0..ready).for_each(|_| self.wake_one());
+        for &(start, end) in &lost {
+            Counters::add(&self.counters.records_lost, u64::try_from(end - start).unwrap_or(0));
+            let (topic, partition) = (tp.topic.clone(), tp.partition);
+            self.effects.events.push(Event::Lost { topic, partition, start, end });
+        }
+        self.feed_units(tp);
+        lost
+    }
+
+    /// The log of `tp` ends at `end`, below what we knew. Says whether that is news.
+    pub(super) fn forget_log(&mut self, tp: &Tp, end: i64) -> bool {
+        let Some(feed) = self.feeds.get_mut(tp) else { return false };
+        let news = feed.high_watermark > end;
+        feed.cache.clear();
+        feed.frontier = 0;
+        feed.high_watermark = end;
+        news
+    }
+
+    /// The batch at the wanted position cannot be read (an old format, lengths that make no sense): the units that
+    /// need it are given back with the reason.
+    pub(super) fn broken(&mut self, want: &Want, reason: Arc<str>, now: Instant) {
+        self.fetch_failed(want, now);
+        let at = |held: &Held<B>| held.tp == want.tp && held.next == want.position && held.queue.is_empty();
+        let keys: Vec<_> = self.units.iter().filter(|(_, held)| at(held)).map(|(key, _)| *key).collect();
+        for key in keys {
+            if let Some(held) = self.revoke(key) {
+                self.return_unit(held, want.position, Some((None, Arc::clone(&reason))));
+            }
+        }
+    }
+
+    /// The group says where a partition stands.
+    pub(super) fn group_stands(&mut self, view: &PartitionView) {
+        let tp = Tp { topic: Arc::clone(&view.topic), partition: view.partition };
+        let feed = self.feeds.entry(tp).or_default();
+        feed.cursor = view.cursor;
+        feed.high_watermark = feed.high_watermark.max(view.high_watermark);
+        feed.epoch = feed.epoch.max(view.leader_epoch);
+    }
+
+    /// Where a watcher reads `tp` on, or `None` while there is a backlog that units will fetch.
+    pub(super) fn tail(&self, tp: &Tp) -> Option<i64> {
+        let feed = self.feeds.get(tp)?;
+        let known = feed.cache.known_until(feed.frontier.max(feed.cursor));
+        (known >= feed.high_watermark).then_some(known)
+    }
+
+    /// A watcher's poll of `tp` at `position` is answered. Says whether the high watermark is news.
+    pub(super) fn polled(
+        &mut self,
+        tp: &Tp,
+        position: i64,
+        pieces: Vec<B>,
+        high_watermark: i64,
+        epoch: i32,
+    ) -> bool {
+        self.keep(tp, position, pieces);
+        self.feeds.entry(tp.clone()).or_default().saw(high_watermark, epoch)
+    }
+}
+
+impl Plan {
+    fn bytes(&self) -> usize {
+        self.fetches.iter().flat_map(|fetch| &fetch.wants).map(|want| want.bytes).sum()
+    }
+
+    fn add(&mut self, node: i32, want: Want) {
+        match self.fetches.iter_mut().find(|fetch| fetch.node == node) {
+            Some(fetch) if fetch.wants.iter().any(|other| other.tp == want.tp) => {}
+            Some(fetch) => fetch.wants.push(want),
+            None => self.fetches.push(NodeFetch { node, wants: vec![want] }),
+        }
+    }
+}

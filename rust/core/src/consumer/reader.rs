@@ -1,0 +1,510 @@
+//! A reader: what one thread or task reads with.
+//!
+//! A reader has one unit in its hands. Its batches come in pieces; a piece is opened (CRC, decompression) here, in the
+//! reader's thread and off every lock, and its records are handed out where they lie: [`Reader::next`] as slices,
+//! [`Reader::next_batch`] borrowed, [`Reader::poll_fill`] copied into a caller's chunk. The consumer's lock is taken
+//! per unit and per piece.
+//!
+//! Handled means handled: asking for more says that everything handed out before is handled. Where the reader stands
+//! is in its [`Slot`], which the heartbeat reads. A unit that is not ours any more (its lease ran out, the group gave it
+//! to another) is marked in the slot's control cell, which is looked at before every record; because a process that
+//! slept wakes up with that mark not set yet, the clock is looked at too, every few records.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use super::chunk::{ChunkSink, Filled, Put, SlotControl, UnitInfo};
+use super::error::ReadError;
+use super::message::Message;
+use super::piece::Piece;
+use super::shared::{Handle, Shared};
+use super::slot::{Runs, Slot};
+use super::state::{More, Take, UnitKey};
+use crate::wire::records::{BatchError, OpenBatch, RecordRef};
+
+/// Records between two looks at the clock when records are handed out one by one.
+const CLOCK_EVERY: u32 = 16;
+
+/// A slot of a consumer: what one thread or task reads with. Dropping it hands back what it holds.
+#[derive(Debug)]
+pub struct Reader {
+    handle: Handle,
+    slot: Arc<Slot>,
+    current: Option<Current>,
+    /// The runs of the next chunk; swapped with the slot's, so nothing is allocated per chunk.
+    runs: Runs,
+    /// Whether the consumer knows that nobody asks us now and no record is in anybody's hands.
+    idle: bool,
+    until_clock: u32,
+}
+
+/// The unit in hands.
+#[derive(Debug)]
+struct Current {
+    key: UnitKey,
+    info: UnitInfo,
+    walk: Walk,
+    pieces: VecDeque<Arc<Piece>>,
+    records: u64,
+    since: Instant,
+    /// Time spent waiting for data, which says nothing about the handler.
+    waited: Duration,
+    starving_since: Option<Instant>,
+    deadline: Instant,
+}
+
+/// Where in a unit a reader is.
+#[derive(Debug)]
+struct Walk {
+    /// The next offset to hand out; what lies below was handed out or is not of this unit.
+    position: i64,
+    /// Where the unit ends.
+    end: i64,
+    open: Option<OpenBatch>,
+    /// Where in the open batch the next record begins.
+    at: usize,
+}
+
+impl Walk {
+    fn load(&mut self, batch: OpenBatch) {
+        // A control batch holds the marker of a transaction, no record of a user.
+        self.open = if batch.is_control() { None } else { Some(batch) };
+        self.at = 0;
+    }
+
+    /// Whether the open batch has bytes left to walk.
+    fn has_bytes(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| self.at < open.body().len())
+    }
+
+    /// The next record of the open batch that belongs to the unit, with its batch and the position behind it; `None`
+    /// when the batch has no more of them.
+    #[inline]
+    fn peek(&mut self) -> Option<Result<(&OpenBatch, RecordRef<'_>, usize), BatchError>> {
+        let open = self.open.as_ref()?;
+        let found = find(open, &mut self.at, self.position, self.end)?;
+        Some(found.map(|(record, pos)| (open, record, pos)))
+    }
+
+    /// The record at `offset`, which ends at `pos`, was handed out.
+    #[inline]
+    fn take(&mut self, offset: i64, pos: usize) {
+        self.at = pos;
+        self.position = offset + 1;
+    }
+}
+
+/// The first record of `batch` from byte `at` on whose offset is in `[position, end)`, and the byte position behind it.
+/// Moves `at` past what lies below, and to the end when what comes is not below `end`.
+#[inline]
+fn find<'a>(
+    batch: &'a OpenBatch,
+    at: &mut usize,
+    position: i64,
+    end: i64,
+) -> Option<Result<(RecordRef<'a>, usize), BatchError>> {
+    loop {
+        let mut pos = *at;
+        match batch.next_at(&mut pos)? {
+            Ok(record) if record.offset < position => *at = pos,
+            Ok(record) if record.offset >= end => {
+                *at = batch.body().len();
+                return None;
+            }
+            Ok(record) => return Some(Ok((record, pos))),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn new(handle: Handle) -> Self {
+        let slot = handle.shared().with(|state| state.add_reader(Instant::now()));
+        Self { handle, slot, current: None, runs: Runs::default(), idle: false, until_clock: CLOCK_EVERY }
+    }
+
+    /// The next record; `None` after close. Asking for it acknowledges the one before.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: a record is handed out only when the future is ready. The acknowledgement
+    /// of the record before stands.
+    pub async fn next(&mut self) -> Result<Option<Message>, ReadError> {
+        let mut asking = Asking { reader: self, answered: false };
+        std::future::poll_fn(|cx| {
+            let next = asking.reader.poll_next(cx);
+            asking.answered = next.is_ready();
+            next
+        })
+        .await
+    }
+
+    /// [`next`](Self::next) for callers with a waker of their own; see [`cancel_wait`](Self::cancel_wait).
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, ReadError>> {
+        self.acknowledge();
+        loop {
+            if !ready!(self.poll_batch(cx))? {
+                return Poll::Ready(Ok(None));
+            }
+            let current = self.current.as_mut().expect("invariant: poll_batch left a unit");
+            match current.walk.peek() {
+                None => {}
+                Some(Err(error)) => self.fail(&error),
+                Some(Ok((batch, record, pos))) => {
+                    let message = Message::new(&current.info, batch, &record);
+                    current.walk.take(message.offset, pos);
+                    current.records += 1;
+                    self.slot.at(message.offset);
+                    return Poll::Ready(Ok(Some(message)));
+                }
+            }
+        }
+    }
+
+    /// The next records of this reader's unit that lie together, borrowed: the fastest way to read. `None` after close.
+    ///
+    /// Within the batch, taking a record says that the one before is handled; asking for the next batch says it of the
+    /// last one taken. Records of the batch that were not taken come again with the next call.
+    ///
+    /// # Cancel safety
+    /// As [`next`](Self::next).
+    pub async fn next_batch(&mut self) -> Result<Option<UnitBatch<'_>>, ReadError> {
+        {
+            let mut asking = Asking { reader: self, answered: false };
+            let more = std::future::poll_fn(|cx| {
+                let more = asking.reader.poll_taking(cx);
+                asking.answered = more.is_ready();
+                more
+            });
+            if !more.await? {
+                return Ok(None);
+            }
+        }
+        let current = self.current.as_mut().expect("invariant: poll_taking left a unit");
+        Ok(Some(UnitBatch { current, slot: &self.slot }))
+    }
+
+    /// Ready when the open batch surely has a record for us.
+    fn poll_taking(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadError>> {
+        self.acknowledge();
+        self.until_clock = 0;
+        loop {
+            if !ready!(self.poll_batch(cx))? {
+                return Poll::Ready(Ok(false));
+            }
+            let current = self.current.as_mut().expect("invariant: poll_batch left a unit");
+            match current.walk.peek() {
+                None => {}
+                Some(Err(error)) => self.fail(&error),
+                Some(Ok(_)) => return Poll::Ready(Ok(true)),
+            }
+        }
+    }
+
+    /// Fills a chunk with up to `max` records (at least 1), all of one unit, in offset order. The call acknowledges all
+    /// records given before - or, when the control cell says the chunk was revoked, those taken.
+    ///
+    /// `Pending`: nothing was put; the waker of `cx` is woken when it is worth asking again. A caller that gives up
+    /// waiting calls [`cancel_wait`](Self::cancel_wait).
+    pub fn poll_fill<S: ChunkSink + ?Sized>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut S,
+        max: usize,
+    ) -> Poll<Result<Filled, ReadError>> {
+        self.acknowledge();
+        self.until_clock = 0;
+        loop {
+            if !ready!(self.poll_batch(cx))? {
+                return Poll::Ready(Ok(Filled::Closed));
+            }
+            if let Some(needed) = self.fill(sink, max.max(1)) {
+                return Poll::Ready(Ok(Filled::TooSmall(needed)));
+            }
+            let records = self.runs.len();
+            if records > 0 {
+                self.slot.publish(&mut self.runs);
+                return Poll::Ready(Ok(Filled::Records(records)));
+            }
+        }
+    }
+
+    /// Puts what is at hand of the unit; answers what a too small chunk needs.
+    fn fill<S: ChunkSink + ?Sized>(&mut self, sink: &mut S, max: usize) -> Option<usize> {
+        let limit = self.shared().decompress_limit;
+        let Some(current) = &mut self.current else { return None };
+        while (self.runs.len() as usize) < max {
+            match current.walk.peek() {
+                Some(Ok((_, record, pos))) => match sink.put(&record, &current.info) {
+                    Put::Taken => {
+                        let offset = record.offset;
+                        self.runs.push(offset);
+                        current.walk.take(offset, pos);
+                        current.records += 1;
+                    }
+                    Put::Full => return None,
+                    Put::TooSmall(_) if self.runs.len() > 0 => return None,
+                    Put::TooSmall(needed) => return Some(needed),
+                },
+                Some(Err(error)) => {
+                    // What was put before it is delivered first; the next fill meets the error again.
+                    if self.runs.len() == 0 {
+                        self.fail(&error);
+                    }
+                    return None;
+                }
+                None => {
+                    // On to the next piece that is here; a bad one is met again by the next fill.
+                    current.walk.open = None;
+                    let open = current.pieces.front()?.open(limit).ok()?;
+                    current.pieces.pop_front();
+                    current.walk.load(open);
+                }
+            }
+        }
+        None
+    }
+
+    /// This reader does not wait any more (its time is over), after a call that was `Pending`: a unit it was woken for
+    /// goes to another, and a close does not wait for it.
+    pub fn cancel_wait(&mut self) {
+        self.idle = true;
+        self.shared().with(|state| state.stop_asking(self.slot.id));
+    }
+
+    /// The cell in which the application says how far it has taken the current chunk, and looks whether it still may.
+    pub fn control(&self) -> Arc<SlotControl> {
+        Arc::clone(&self.slot.control)
+    }
+
+    /// How many records of the current chunk the application has taken; the last of them is in its hands.
+    pub fn set_taken(&self, n: u32) {
+        self.slot.control.set_taken(n);
+    }
+
+    /// Hands the unit back from the first unhandled record on (the one in hand included). No attempt is counted.
+    pub fn release(&mut self) {
+        self.give_back(None);
+    }
+
+    /// The record in hand failed: its unit comes again from this record on, after `delay` (`None`: `retry-backoff-ms`
+    /// doubling per attempt, at most a minute), as a further attempt.
+    pub fn retry(&mut self, delay: Option<Duration>) {
+        self.give_back(Some((delay, "retry was asked for".into())));
+    }
+
+    /// As [`retry`](Self::retry) with the default delay, and with a reason that the event carries.
+    pub fn failed(&mut self, reason: &str) {
+        self.give_back(Some((None, reason.into())));
+    }
+
+    fn give_back(&mut self, failure: Option<(Option<Duration>, Arc<str>)>) {
+        let Some(current) = self.current.take() else { return };
+        let from = self.slot.unhandled();
+        let busy = current.since.elapsed().saturating_sub(current.waited);
+        self.shared().with(|state| {
+            state.learn(&current.info.topic, current.records, busy);
+            state.give_back(self.slot.id, current.key, from, failure);
+        });
+        self.slot.restart(from);
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.handle.shared()
+    }
+
+    /// Everything handed out is handled.
+    fn acknowledge(&mut self) {
+        if std::mem::take(&mut self.idle) {
+            self.shared().with(|state| state.start_asking(self.slot.id));
+        }
+        if let Some(current) = &mut self.current {
+            if self.slot.control.revoked.load(Ordering::Acquire)
+                && let Some(after) = self.slot.after_taken()
+            {
+                current.walk.position = after;
+            }
+            self.slot.restart(current.walk.position);
+        }
+    }
+
+    /// Ready with `true` when the open batch has bytes to walk, with `false` after close.
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadError>> {
+        loop {
+            if self.current.is_none() {
+                if ready!(self.poll_unit(cx))? {
+                    continue;
+                }
+                return Poll::Ready(Ok(false));
+            }
+            if self.slot.control.revoked.load(Ordering::Acquire) || self.overdue() {
+                self.abandon();
+                continue;
+            }
+            let current = match &mut self.current {
+                Some(current) if current.walk.has_bytes() => return Poll::Ready(Ok(true)),
+                Some(current) => current,
+                None => continue,
+            };
+            current.walk.open = None;
+            if let Some(piece) = current.pieces.pop_front() {
+                match piece.open(self.handle.shared().decompress_limit) {
+                    Ok(open) => current.walk.load(open),
+                    Err(error) => self.fail(&error),
+                }
+                continue;
+            }
+            ready!(self.poll_more(cx));
+        }
+    }
+
+    /// Takes a unit; `false` after close.
+    fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadError>> {
+        let now = Instant::now();
+        let take = self.handle.shared().with(|state| state.take(self.slot.id, cx.waker(), now));
+        match take {
+            Take::Wait => Poll::Pending,
+            Take::Closed => Poll::Ready(Ok(false)),
+            Take::Failed(error) => Poll::Ready(Err(error)),
+            Take::Unit(taken) => {
+                self.current = Some(Current {
+                    key: taken.key,
+                    info: taken.info,
+                    walk: Walk { position: taken.start, end: taken.end, open: None, at: 0 },
+                    pieces: taken.pieces,
+                    records: 0,
+                    since: now,
+                    waited: Duration::ZERO,
+                    starving_since: None,
+                    deadline: taken.deadline,
+                });
+                Poll::Ready(Ok(true))
+            }
+        }
+    }
+
+    /// Gets the next pieces of the unit, or finishes it.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(current) = &mut self.current else { return Poll::Ready(()) };
+        match self.handle.shared().with(|state| state.more(self.slot.id, current.key, cx.waker())) {
+            More::Wait => {
+                current.starving_since.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            }
+            More::Pieces(pieces) => {
+                current.pieces = pieces;
+                current.waited +=
+                    current.starving_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            }
+            More::Gone => self.current = None,
+            More::Complete => {
+                let waited =
+                    current.waited + current.starving_since.map_or(Duration::ZERO, |since| since.elapsed());
+                let busy = current.since.elapsed().saturating_sub(waited);
+                let (key, records) = (current.key, current.records);
+                self.current = None;
+                self.handle.shared().with(|state| state.finish(self.slot.id, key, records, busy));
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether the lease is over by our own clock, looked at now and then.
+    fn overdue(&mut self) -> bool {
+        let Some(current) = &mut self.current else { return false };
+        if self.until_clock > 0 {
+            self.until_clock -= 1;
+            return false;
+        }
+        self.until_clock = CLOCK_EVERY;
+        let now = Instant::now();
+        if now < current.deadline {
+            return false;
+        }
+        // The heartbeat may have renewed it since we looked last.
+        match self.handle.shared().with(|state| state.deadline(current.key)) {
+            Some(deadline) => {
+                current.deadline = deadline;
+                now >= deadline
+            }
+            None => true,
+        }
+    }
+
+    /// The unit is revoked, or the consumer closes: what is handled is handled, the rest goes back.
+    fn abandon(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        self.handle
+            .shared()
+            .with(|state| state.give_back(self.slot.id, current.key, current.walk.position, None));
+    }
+
+    /// A batch of the unit cannot be read.
+    fn fail(&mut self, error: &BatchError) {
+        let Some(current) = self.current.take() else { return };
+        tracing::warn!(
+            topic = &*current.info.topic,
+            partition = current.info.partition,
+            offset = current.walk.position,
+            "{error}; the unit is tried again, then put aside"
+        );
+        let failure = Some((None, error.to_string().into()));
+        self.handle
+            .shared()
+            .with(|state| state.give_back(self.slot.id, current.key, current.walk.position, failure));
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.release();
+        self.shared().with(|state| state.remove_reader(self.slot.id));
+    }
+}
+
+/// A call for more; when it is dropped without an answer, the reader is taken off the waiting list.
+struct Asking<'a> {
+    reader: &'a mut Reader,
+    answered: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.reader.cancel_wait();
+        }
+    }
+}
+
+/// Records of one unit that lie together in one batch, borrowed from the reader. It ends with
+/// the batch, with the unit, or when the unit is not ours any more.
+#[derive(Debug)]
+pub struct UnitBatch<'a> {
+    current: &'a mut Current,
+    slot: &'a Slot,
+}
+
+impl UnitBatch<'_> {
+    /// Topic, partition and attempt of the records.
+    pub fn unit(&self) -> &UnitInfo {
+        &self.current.info
+    }
+
+    /// The next record; taking it says that the one before is handled.
+    #[allow(clippy::should_implement_trait)] // It lends: a record lives until the next is taken.
+    pub fn next(&mut self) -> Option<RecordRef<'_>> {
+        if self.slot.control.revoked.load(Ordering::Relaxed) {
+            return None;
+        }
+        let Walk { position, end, open, at } = &mut self.current.walk;
+        // An error is met again, and dealt with, by the next call for a batch.
+        let (record, pos) = find(open.as_ref()?, at, *position, *end)?.ok()?;
+        *at = pos;
+        *position = record.offset + 1;
+        self.current.records += 1;
+        self.slot.at(record.offset);
+        Some(record)
+    }
+}

@@ -1,0 +1,214 @@
+//! Where partitions start, and the search for topics and partitions that appear later.
+//!
+//! The first of a group to meet a partition fixes its start, once. A topic that is there when somebody subscribes to it
+//! starts by the policy (`use-earliest`); whatever appears later - a topic that did not exist, partitions of a topic
+//! that grew - starts at its earliest record: it was written after the subscription, so it is to be read (KIP-842,
+//! KAFKA-12478).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::ConsumerError;
+use super::plan::Seen;
+use super::publish::publish;
+use super::shared::Shared;
+use super::state::{Phase, Tp};
+use crate::cluster::{
+    Isolation, ListedOffset, OffsetAt, OffsetQuery, TopicError, TopicMeta, check_topic_name,
+};
+use crate::group::{Init, PartitionView};
+use crate::wire::Uuid;
+
+/// How often topics that did not exist are looked for, and grown topics by the organiser.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Why a partition is met now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    /// The topic was there when somebody subscribed to it.
+    Subscribing,
+    /// It appeared after that.
+    Later,
+}
+
+/// Refuses names that no broker accepts.
+pub(super) fn check_names(names: &[&str]) -> Result<(), ConsumerError> {
+    names.iter().try_for_each(|name| check_topic_name(name)).map_err(TopicError::from)?;
+    Ok(())
+}
+
+/// Takes no more units of these topics.
+pub(super) async fn unsubscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<(), ConsumerError> {
+    let topics: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
+    shared.with(|state| {
+        topics.iter().for_each(|topic| state.talk.remove_topic(topic));
+        state.effects.watch = true;
+    });
+    Ok(())
+}
+
+/// Subscribes to topics and fixes their starts. Topics that do not exist are left to [`run`].
+pub(super) async fn subscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<(), ConsumerError> {
+    let timeout = shared.conf.metadata_timeout;
+    let mut metas = Vec::new();
+    for name in names {
+        if let Some(meta) = shared.cluster.topic_if_exists(name, timeout).await? {
+            metas.push(meta);
+        }
+    }
+    let topics: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
+    fix_starts(shared, &metas, Met::Subscribing).await?;
+    // Only now: a unit that is claimed before has a leader and a feed.
+    shared.with(|state| {
+        topics.iter().for_each(|topic| state.talk.add_topic(topic));
+        state.talk.work_appeared();
+        state.effects.exchange = true;
+        state.effects.watch = true;
+    });
+    Ok(())
+}
+
+/// Looks for what appears later, until the consumer is over.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(super::jitter(LOOK_EVERY)) => {}
+            () = shared.until_over() => return,
+        }
+        let (topics, organiser, open) =
+            shared.with(|s| (s.topics(), s.talk.is_organiser(), s.phase == Phase::Open));
+        if !open {
+            continue;
+        }
+        if let Err(error) = look(&shared, &topics, organiser).await {
+            tracing::debug!("looking for new topics and partitions: {error}");
+        }
+    }
+}
+
+async fn look(shared: &Arc<Shared>, topics: &[Arc<str>], organiser: bool) -> Result<(), ConsumerError> {
+    let timeout = shared.conf.metadata_timeout;
+    let (known, missing): (Vec<_>, Vec<_>) =
+        shared.with(|s| topics.iter().cloned().partition(|topic| s.topic_ids.contains_key(topic)));
+    if organiser && !known.is_empty() {
+        shared.cluster.refresh(&known, timeout).await?;
+    }
+    let mut grown = Vec::new();
+    for topic in &known {
+        let Some(meta) = shared.cluster.cached_topic(topic) else { continue };
+        let fresh = shared.with(|state| {
+            if state.topic_ids.get(topic).is_some_and(|id| *id != meta.id) {
+                tracing::warn!(topic = &**topic, "the topic was created again: it is read from its start");
+                state.forget_topic(topic);
+            }
+            !tps(&meta).all(|tp| state.feeds.contains_key(&tp))
+        });
+        if fresh {
+            grown.push(meta);
+        }
+    }
+    for topic in &missing {
+        grown.extend(shared.cluster.topic_if_exists(topic, timeout).await?);
+    }
+    if grown.is_empty() {
+        return Ok(());
+    }
+    fix_starts(shared, &grown, Met::Later).await?;
+    shared.with(|state| {
+        state.talk.work_appeared();
+        state.effects.exchange = true;
+        state.effects.watch = true;
+    });
+    Ok(())
+}
+
+fn tps(meta: &TopicMeta) -> impl Iterator<Item = Tp> + '_ {
+    meta.partitions.iter().map(|p| Tp { topic: Arc::clone(&meta.name), partition: p.index })
+}
+
+/// Fixes the starts of all partitions of `metas` that this consumer does not know yet.
+async fn fix_starts(shared: &Arc<Shared>, metas: &[Arc<TopicMeta>], met: Met) -> Result<(), ConsumerError> {
+    let mut tps: Vec<Tp> = metas.iter().flat_map(|meta| tps(meta)).collect();
+    shared.with(|state| tps.retain(|tp| !state.feeds.contains_key(tp)));
+    if tps.is_empty() {
+        return Ok(());
+    }
+    let query = |tp: &Tp, at| OffsetQuery { topic: Arc::clone(&tp.topic), partition: tp.partition, at };
+    let queries: Vec<_> =
+        tps.iter().flat_map(|tp| [query(tp, OffsetAt::Earliest), query(tp, OffsetAt::Latest)]).collect();
+    let timeout = shared.conf.metadata_timeout;
+    let ends = shared.cluster.list_offsets(&queries, Isolation::ReadUncommitted, timeout).await?;
+    init(shared, tps, &ends, met).await
+}
+
+/// Tells the group where partitions start, and learns where it stands.
+async fn init(
+    shared: &Arc<Shared>,
+    tps: Vec<Tp>,
+    ends: &[ListedOffset],
+    met: Met,
+) -> Result<(), ConsumerError> {
+    let mut topics: Vec<Arc<str>> = tps.iter().map(|tp| Arc::clone(&tp.topic)).collect();
+    topics.dedup();
+    // A partition that is new in a topic the group knows appeared after the group subscribed.
+    let before = shared.coordinator.partitions(&topics).await?;
+    let latest = met == Met::Subscribing && !shared.conf.use_earliest;
+    let mut starts = Vec::new();
+    for (tp, ends) in tps.iter().zip(ends.chunks_exact(2)) {
+        let (earliest, end) = (ends[0].offset.max(0), ends[1].offset.max(0));
+        let grown = before.iter().any(|view| view.topic == tp.topic);
+        starts.push(Init {
+            topic: Arc::clone(&tp.topic),
+            partition: tp.partition,
+            topic_id: shared.cluster.cached_topic(&tp.topic).map_or_else(Uuid::default, |meta| meta.id),
+            leader_epoch: shared.cluster.leader(&tp.topic, tp.partition).map_or(-1, |leader| leader.epoch),
+            start: if latest && !grown { end } else { earliest },
+            high_watermark: end,
+            log_start: earliest,
+        });
+    }
+    shared.coordinator.init(&starts).await?;
+    let after = shared.coordinator.partitions(&topics).await?;
+    shared.with(|state| {
+        for start in &starts {
+            state.topic_ids.insert(Arc::clone(&start.topic), start.topic_id);
+        }
+        after.iter().for_each(|view| state.group_stands(view));
+    });
+    say_where(shared, &topics, &starts, &before);
+    // A group that was here before may not know how far the log has grown since, or that it begins later now.
+    let seen: Vec<Seen> = starts
+        .iter()
+        .map(|start| Seen {
+            tp: Tp { topic: Arc::clone(&start.topic), partition: start.partition },
+            high_watermark: start.high_watermark,
+            log_start: start.log_start,
+            epoch: start.leader_epoch,
+        })
+        .collect();
+    publish(shared, &seen).await;
+    Ok(())
+}
+
+/// Tells what surprises people: that a new group skips what is there, and that a known one ignores `use-earliest`.
+fn say_where(shared: &Shared, topics: &[Arc<str>], starts: &[Init], before: &[PartitionView]) {
+    let group = shared.with(|state| Arc::clone(&state.group));
+    for topic in topics {
+        let known = before.iter().find(|view| view.topic == *topic);
+        if let Some(view) = known.filter(|_| shared.conf.use_earliest) {
+            tracing::info!(
+                "use-earliest has no effect: group \"{group}\" already stands at {} in {topic}/{}. Use another group \
+                 or seek",
+                view.low_watermark,
+                view.partition
+            );
+        }
+        let skipped: i64 = starts.iter().filter(|s| s.topic == *topic).map(|s| s.start - s.log_start).sum();
+        if known.is_none() && skipped > 0 {
+            tracing::warn!(
+                "Group \"{group}\" starts at the END of \"{topic}\"; {skipped} earlier records are skipped. \
+                 setUseEarliest(true) reads them (new groups only)"
+            );
+        }
+    }
+}

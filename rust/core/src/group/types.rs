@@ -1,0 +1,367 @@
+//! What members and the group say to each other: plain values, so that they can travel.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, Ordering};
+use crate::error::ErrorKind;
+use crate::wire::Uuid;
+
+/// A member: random for each instance and process start, so that no two ever share one.
+pub type ConsumerId = Arc<str>;
+
+/// Names a unit: its partition and the offset it was carved at. It keeps its name while it shrinks from the front.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnitId {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// The offset it was carved at.
+    pub carved_at: i64,
+}
+
+impl fmt::Display for UnitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}@{}", self.topic, self.partition, self.carved_at)
+    }
+}
+
+/// A unit as its holder sees it. (consumer, request, id, end) is the claim's identity, minted by the client: a counter of the
+/// server's could repeat after it lost its latest writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// Its name.
+    pub id: UnitId,
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// The first offset not handled yet.
+    pub start: i64,
+    /// The offset behind its last.
+    pub end: i64,
+    /// Which delivery this is, from 1.
+    pub attempt: u32,
+    /// The request that claimed it.
+    pub request: u64,
+    /// The partition's leader epoch the group believes in.
+    pub leader_epoch: i32,
+    /// When the lease ends, on the group's clock.
+    pub deadline: u64,
+}
+
+/// "Handled": the whole unit.
+#[derive(Debug, Clone)]
+pub struct Ack {
+    /// The unit.
+    pub id: UnitId,
+    /// The request that claimed it.
+    pub request: u64,
+    /// Its end.
+    pub end: i64,
+    /// The high watermark seen while fetching it, -1 if none.
+    pub high_watermark: i64,
+    /// The leader epoch that was of, -1 if none.
+    pub leader_epoch: i32,
+    /// Records that were in it, for the average size.
+    pub records: u32,
+    /// Bytes that were in it.
+    pub bytes: u64,
+}
+
+/// "Take it back", from `progress` on.
+#[derive(Debug, Clone)]
+pub struct Nack {
+    /// The unit.
+    pub id: UnitId,
+    /// The request that claimed it.
+    pub request: u64,
+    /// Its end.
+    pub end: i64,
+    /// The first offset not handled.
+    pub progress: i64,
+    /// Wait before it is delivered again. `None`: a graceful release, which is no failed attempt.
+    pub delay: Option<Duration>,
+    /// Why, for events.
+    pub reason: Arc<str>,
+}
+
+/// "Still at it", having handled everything before `progress`.
+#[derive(Debug, Clone)]
+pub struct Renew {
+    /// The unit.
+    pub id: UnitId,
+    /// The request that claimed it.
+    pub request: u64,
+    /// Its end.
+    pub end: i64,
+    /// The first offset not handled.
+    pub progress: i64,
+}
+
+/// One round of a member: what it has done and what it wants. May be sent any number of times.
+#[derive(Debug, Clone)]
+pub struct ExchangeRequest {
+    /// Who.
+    pub consumer: ConsumerId,
+    /// Counts up from 1 with every round that wants units; the same number gets the same units again.
+    pub request: u64,
+    /// What it may be given units of.
+    pub topics: Vec<Arc<str>>,
+    /// Units handled.
+    pub acks: Vec<Ack>,
+    /// Units given back.
+    pub nacks: Vec<Nack>,
+    /// Units still worked on.
+    pub renews: Vec<Renew>,
+    /// How many units it wants.
+    pub want: u32,
+    /// Most records of a unit: what its readers handle in the time a unit aims at.
+    pub max_records: u32,
+    /// A share of the backlog smaller than this is not worth a unit.
+    pub least_records: u32,
+    /// Bytes a unit aims at.
+    pub target_bytes: u64,
+    /// Its readers, for sharing what is left.
+    pub readers: u32,
+    /// Whether it would watch for new records.
+    pub organise: bool,
+}
+
+impl ExchangeRequest {
+    /// A round that says and wants nothing.
+    pub fn new(consumer: ConsumerId, request: u64, topics: Vec<Arc<str>>) -> Self {
+        Self {
+            consumer,
+            request,
+            topics,
+            acks: Vec::new(),
+            nacks: Vec::new(),
+            renews: Vec::new(),
+            want: 0,
+            max_records: u32::MAX,
+            least_records: 1,
+            target_bytes: u64::MAX,
+            readers: 1,
+            organise: false,
+        }
+    }
+}
+
+/// What became of an acknowledgement, a refusal or a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// The unit is finished already: a repeated request.
+    Gone,
+    /// Somebody else has it, or it was cut: hand out nothing of it any more.
+    Fenced,
+}
+
+/// The group's answer to a round.
+#[derive(Debug, Clone)]
+pub struct ExchangeReply {
+    /// The group's clock, ms.
+    pub now: u64,
+    /// One per acknowledgement.
+    pub acks: Vec<Outcome>,
+    /// One per refusal.
+    pub nacks: Vec<Outcome>,
+    /// One per renewal.
+    pub renews: Vec<Outcome>,
+    /// The units claimed.
+    pub units: Vec<Unit>,
+    /// Whether this member watches for new records now.
+    pub organiser: bool,
+}
+
+/// What is known of a partition's log.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// The topic's id, zero if the broker has none.
+    pub topic_id: Uuid,
+    /// The leader's epoch.
+    pub leader_epoch: i32,
+    /// Its high watermark.
+    pub high_watermark: i64,
+    /// Its log start offset.
+    pub log_start: i64,
+    /// Where the epoch the group stored ends in this leader's log, if it was asked (KIP-320).
+    pub epoch_end: Option<i64>,
+}
+
+/// What became of a [`Publish`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// Taken.
+    Done,
+    /// The partition was never initialised.
+    Unknown,
+    /// It is of a topic that was deleted or re-created.
+    WrongTopic,
+    /// It comes from an older leader.
+    Stale,
+    /// A new leader: ask where the stored epoch ends, then publish again.
+    AskEpoch(i32),
+    /// The log was cut at this offset; what was open above it is gone.
+    Truncated(i64),
+    /// Retention deleted `[from, to)` before anybody could read it.
+    Lost {
+        /// First lost offset.
+        from: i64,
+        /// First offset that is there.
+        to: i64,
+    },
+}
+
+/// Where a partition starts.
+#[derive(Debug, Clone)]
+pub struct Init {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// The topic's id, zero if the broker has none.
+    pub topic_id: Uuid,
+    /// The leader's epoch, -1 if not known.
+    pub leader_epoch: i32,
+    /// The first offset to hand out.
+    pub start: i64,
+    /// The high watermark.
+    pub high_watermark: i64,
+    /// The log start offset.
+    pub log_start: i64,
+}
+
+/// A partition as the group sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionView {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// The topic's id.
+    pub topic_id: Uuid,
+    /// The next offset to hand out.
+    pub cursor: i64,
+    /// The end of what is known to be there.
+    pub high_watermark: i64,
+    /// The committed offset: everything below was handled.
+    pub low_watermark: i64,
+    /// The log start offset.
+    pub log_start: i64,
+    /// Changes when positions are moved by force; a seek names it.
+    pub generation: u64,
+    /// The leader epoch believed in.
+    pub leader_epoch: i32,
+    /// Units handed out or waiting for delivery.
+    pub in_flight: u32,
+}
+
+/// Something an operator may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Event {
+    Expired { unit: UnitId, consumer: ConsumerId },
+    Nacked { unit: UnitId, consumer: ConsumerId, reason: Arc<str> },
+    Split { unit: UnitId, at: i64 },
+    Parked { unit: UnitId, from: i64, to: i64 },
+    Truncated { topic: Arc<str>, partition: i32, from: i64, to: i64 },
+    Lost { topic: Arc<str>, partition: i32, from: i64, to: i64 },
+    Sought { topic: Arc<str>, partition: i32, to: i64 },
+    Recreated { topic: Arc<str>, partition: i32 },
+}
+
+/// What all members must agree on; the first one's stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// How long a unit belongs to its holder without a renewal, ms.
+    pub lease: u64,
+    /// Deliveries of a unit before it is split, and at one record parked.
+    pub max_attempts: u32,
+    /// Most records of a unit.
+    pub consume_step: u32,
+    /// Whether one unit of a partition at a time.
+    pub ordering: Ordering,
+    /// Wait after an expired lease, ms; doubles per attempt, at most 60 s.
+    pub retry_backoff: u64,
+}
+
+/// Units of one partition in flight at a time; with `Ordering::Partition` one.
+const UNITS_PER_PARTITION: u32 = 4096;
+
+impl GroupSettings {
+    /// The group's part of the configuration.
+    pub fn of(conf: &Config) -> Self {
+        Self {
+            lease: conf.lease.as_millis() as u64,
+            max_attempts: conf.max_attempts,
+            consume_step: conf.consume_step,
+            ordering: conf.ordering,
+            retry_backoff: conf.retry_backoff.as_millis() as u64,
+        }
+    }
+
+    /// Units of a partition that may be in flight.
+    pub(super) fn units_per_partition(&self) -> u32 {
+        match self.ordering {
+            Ordering::None => UNITS_PER_PARTITION,
+            Ordering::Partition => 1,
+        }
+    }
+
+    /// Whether a member with `other` may join.
+    pub(super) fn agree(&self, other: &Self) -> Result<(), GroupError> {
+        let pairs = [
+            ("lease-ms", self.lease.to_string(), other.lease.to_string()),
+            ("max-attempts", self.max_attempts.to_string(), other.max_attempts.to_string()),
+            ("consume-step", self.consume_step.to_string(), other.consume_step.to_string()),
+            (
+                "ordering",
+                format!("{:?}", self.ordering).to_lowercase(),
+                format!("{:?}", other.ordering).to_lowercase(),
+            ),
+            ("retry-backoff-ms", self.retry_backoff.to_string(), other.retry_backoff.to_string()),
+        ];
+        match pairs.into_iter().find(|(_, ours, theirs)| ours != theirs) {
+            None => Ok(()),
+            Some((setting, group, member)) => Err(GroupError::Disagree { setting, group, member }),
+        }
+    }
+}
+
+/// Why the group does not serve a member.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// A setting that all members must share differs.
+    #[error("this consumer has {setting}={member}, its group has {setting}={group}; all members must agree")]
+    Disagree {
+        /// The setting.
+        setting: &'static str,
+        /// The group's value.
+        group: String,
+        /// The member's value.
+        member: String,
+    },
+    /// Too many groups live in this process.
+    #[error("{0} embedded groups live in this process, no more are allowed; close consumers you do not need")]
+    TooMany(usize),
+}
+
+impl GroupError {
+    /// Always [`ErrorKind::Group`], but for a contradiction of settings.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Disagree { .. } => ErrorKind::Config,
+            Self::TooMany(_) => ErrorKind::Group,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `NativeConf`: settings by name. Names, checks and texts are those of [`kafka_fast::config`].
+//!
+//! Java keeps what was set as pairs; they cross as one text, `name NUL value NUL ...`.
+
+use jni::sys::jstring;
+use kafka_fast::config::{Config, ConfigError, SETTINGS};
+use kafka_fast::error::ErrorKind;
+
+use crate::env::{Failure, Thrown};
+use crate::guard::entry;
+
+fn failure(error: &ConfigError) -> Failure {
+    Failure::new(error.kind(), error.to_string())
+}
+
+/// The settings of a client, from the pairs Java keeps.
+pub(crate) fn parse(pairs: &str) -> Result<Config, Failure> {
+    let mut config = Config::default();
+    let mut parts = pairs.split_terminator('\0');
+    while let Some(name) = parts.next() {
+        let value = parts.next().ok_or_else(|| {
+            Failure::new(ErrorKind::Internal, format!("setting {name} came without a value"))
+        })?;
+        config.set(name, value).map_err(|e| failure(&e))?;
+    }
+    Ok(config)
+}
+
+/// As [`parse`], with the checks that need all settings.
+pub(crate) fn parse_checked(pairs: &str) -> Result<Config, Failure> {
+    let config = parse(pairs)?;
+    config.check().map_err(|e| failure(&e))?;
+    Ok(config)
+}
+
+entry! {
+    /// `static native void check(String pairs)`: throws ConfigException for a name or a value that cannot be taken.
+    fn Java_kafkafast_NativeConf_check(env, pairs: jstring) -> (), else (); {
+        parse(&env.string(pairs)?)?;
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native String get(String pairs, String name)`: the value in force as text; null for an unknown name.
+    fn Java_kafkafast_NativeConf_get(env, pairs: jstring, name: jstring) -> jstring, else std::ptr::null_mut(); {
+        let config = parse(&env.string(pairs)?)?;
+        let value = config.get(&env.string(name)?);
+        Ok(value.map_or(std::ptr::null_mut(), |value| env.new_string(&value)))
+    }
+}
+
+entry! {
+    /// `static native String all(String pairs)`: every setting and the value in force, in the form of pairs.
+    fn Java_kafkafast_NativeConf_all(env, pairs: jstring) -> jstring, else std::ptr::null_mut(); {
+        let config = parse(&env.string(pairs)?)?;
+        let mut out = String::new();
+        for setting in SETTINGS {
+            let value = config.get(setting.name).ok_or_else(|| {
+                Thrown::from(Failure::new(ErrorKind::Internal, format!("setting {} is not in its table", setting.name)))
+            })?;
+            out.extend([setting.name, "\0", &value, "\0"]);
+        }
+        Ok(env.new_string(&out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs() {
+        let config = parse("acks\0all\0client-id\0\0").unwrap();
+        assert_eq!(config.get("acks").unwrap(), "all");
+        assert_eq!(config.client_id, "");
+        assert!(parse("").is_ok());
+        assert_eq!(parse("acks\x002\0").unwrap_err().kind, ErrorKind::Config);
+        assert_eq!(
+            parse_checked("lease-ms\x0010\0heartbeat-ms\x0010\0").unwrap_err().kind,
+            ErrorKind::Config
+        );
+    }
+}

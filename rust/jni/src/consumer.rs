@@ -1,0 +1,338 @@
+//! `NativeConsumer`: the handle behind Java's Consumer, and its threads' slots.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use jni::sys::{jboolean, jint, jlong, jlongArray, jobject, jstring};
+use kafka_fast::config::Config;
+use kafka_fast::consumer::{
+    CloseError, Consumer, ConsumerError, Filled, GroupConf, ReadError, Reader, SlotControl,
+};
+use kafka_fast::error::ErrorKind;
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
+
+use crate::chunk::{Chunk, Refuse, Topics};
+use crate::env::{Failure, Thrown, failure_from};
+use crate::guard::{self, CLOSED, OPEN, POISONED, Poison, entry};
+use crate::{conf, runtime, service};
+
+/// Codes of `next`; the same numbers stand in `NativeConsumer.java`.
+const EMPTY: jint = 0;
+const CODE_CLOSED: jint = -1;
+const GROW: jint = -2;
+
+failure_from!(ConsumerError, CloseError, ReadError);
+
+/// What a handle points to. Lives until the Java object is unreachable; `close` is a state.
+struct Shell {
+    state: AtomicU8,
+    /// There once `connect` has succeeded.
+    core: OnceLock<Consumer>,
+    conf: Config,
+    group: GroupConf,
+    /// Readers may start tasks, and Java threads have no runtime of their own.
+    runtime: Handle,
+    /// A slot for each reading thread, at the index Java knows it by; bounded by the threads that live.
+    slots: RwLock<Vec<Option<Arc<Slot>>>>,
+    topics: Mutex<Topics>,
+}
+
+/// What one Java thread reads with.
+struct Slot {
+    /// `None` once it was handed back. Locked by the slot's thread for a call, never across one.
+    reader: Mutex<Option<Reader>>,
+    /// Java has a buffer over it: it lives as long as the slot, whose thread is gone or has left when it ends.
+    control: Arc<SlotControl>,
+    waker: Waker,
+}
+
+impl Shell {
+    fn usable(&self) -> Result<(), Failure> {
+        match self.state.load(Ordering::Acquire) {
+            POISONED => Err(guard::poisoned("Consumer")),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == OPEN
+    }
+
+    fn slot(&self, id: jint) -> Result<Arc<Slot>, Failure> {
+        self.usable()?;
+        let slots = self.slots.read();
+        let slot = usize::try_from(id).ok().and_then(|id| slots.get(id)).and_then(Option::as_ref);
+        slot.cloned().ok_or_else(|| Failure::new(ErrorKind::Internal, format!("there is no slot {id}")))
+    }
+
+    fn open(&self) -> Result<&Consumer, Failure> {
+        self.usable()?;
+        let closed = || Failure::new(ErrorKind::Closed, "This Consumer was closed");
+        if self.is_open() { self.core.get().ok_or_else(closed) } else { Err(closed()) }
+    }
+}
+
+/// The shell of a handle that Java holds.
+fn shell<'a>(handle: jlong) -> &'a Shell {
+    // SAFETY: `handle` comes from `create`, and `Consumer.java` keeps its object reachable around the call.
+    unsafe { guard::object(handle) }
+}
+
+/// A share of the shell for a task.
+fn shared(handle: jlong) -> Arc<Shell> {
+    // SAFETY: as in `shell`.
+    unsafe { guard::shared(handle) }
+}
+
+fn millis(n: jlong) -> Duration {
+    Duration::from_millis(u64::try_from(n).unwrap_or(0))
+}
+
+entry! {
+    /// `static native long create(String settings, String group)`: a handle, not connected yet.
+    fn Java_kafkafast_NativeConsumer_create(env, settings: jstring, group: jstring) -> jlong, else 0; {
+        let conf = conf::parse_checked(&env.string(settings)?)?;
+        let group = GroupConf::embedded(env.string(group)?);
+        Ok(guard::handle_of(Arc::new(Shell {
+            state: AtomicU8::new(OPEN),
+            core: OnceLock::new(),
+            conf,
+            group,
+            runtime: runtime::handle()?,
+            slots: RwLock::default(),
+            topics: Mutex::default(),
+        })))
+    }
+}
+
+entry! {
+    /// `static native void connect(long handle, String topics, long token)`: an operation; topics are NUL-separated.
+    fn Java_kafkafast_NativeConsumer_connect(env, handle: jlong, topics: jstring, token: jlong) -> (), else (); {
+        let topics = env.string(topics)?;
+        let shell = shared(handle);
+        // Metadata, then the start of every partition.
+        let limit = shell.conf.metadata_timeout.saturating_mul(2).saturating_add(shell.conf.connect_timeout);
+        service::spawn(token, limit, async move {
+            let topics: Vec<&str> = topics.split('\0').collect();
+            let core = Consumer::connect(shell.conf.clone(), shell.group.clone(), &topics).await?;
+            let core = shell.core.get_or_init(|| core);
+            // Either this sees the close, or the close sees the core.
+            if !shell.is_open() {
+                core.close(Duration::ZERO).await?;
+            }
+            Ok(0)
+        })?;
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native int openSlot(long handle, long token)`: a slot for the calling thread, or -1 after close.
+    fn Java_kafkafast_NativeConsumer_openSlot(_env, handle: jlong, token: jlong) -> jint, else -1; {
+        let shell = shell(handle);
+        let _runtime = shell.runtime.enter();
+        shell.usable()?;
+        let Ok(core) = shell.open() else { return Ok(-1) };
+        let reader = core.reader();
+        let control = reader.control();
+        let slot = Slot { reader: Mutex::new(Some(reader)), control, waker: service::Unpark::waker(token) };
+        let slot = Some(Arc::new(slot));
+        let mut slots = shell.slots.write();
+        let free = slots.iter().position(Option::is_none).unwrap_or(slots.len());
+        if free == slots.len() {
+            slots.push(slot);
+        } else {
+            slots[free] = slot;
+        }
+        Ok(jint::try_from(free).unwrap_or(-1))
+    }
+}
+
+entry! {
+    /// `static native ByteBuffer control(long handle, int slot)`: a direct buffer over the slot's control cell.
+    fn Java_kafkafast_NativeConsumer_control(env, handle: jlong, slot: jint) -> jobject, else std::ptr::null_mut(); {
+        let slot = shell(handle).slot(slot)?;
+        let address = Arc::as_ptr(&slot.control).cast::<u8>().cast_mut();
+        // SAFETY: the cell consists of atomics and lives in the slot, which the shell holds until its thread is dead or has
+        // left it; only that thread uses the buffer.
+        Ok(unsafe { env.direct_buffer(address, size_of::<SlotControl>()) })
+    }
+}
+
+entry! {
+    /// `static native void closeSlot(long handle, int slot)`: hands back what it holds. Its thread is dead, or has left it.
+    fn Java_kafkafast_NativeConsumer_closeSlot(_env, handle: jlong, slot: jint) -> (), else (); {
+        let shell = shell(handle);
+        let _runtime = shell.runtime.enter();
+        let mut slots = shell.slots.write();
+        let slot = usize::try_from(slot).ok().and_then(|id| slots.get_mut(id)).and_then(Option::take);
+        drop(slots);
+        drop(slot);
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native long address(ByteBuffer direct)`: where its memory is.
+    fn Java_kafkafast_NativeConsumer_address(env, direct: jobject) -> jlong, else 0; {
+        match env.direct_address(direct) {
+            0 => Err(Failure::new(ErrorKind::Internal, "this JVM does not tell the address of direct buffers").into()),
+            address => Ok(address as jlong),
+        }
+    }
+}
+
+entry! {
+    /// `static native int next(...)`: fills the slot's buffers with records of one unit; acknowledges those given before.
+    fn Java_kafkafast_NativeConsumer_next(
+        _env, handle: jlong, slot: jint, data: jlong, capacity: jint, index: jlong, max: jint
+    ) -> jint, else CODE_CLOSED; {
+        let shell = shell(handle);
+        let _poison = Poison(&shell.state);
+        let slot = shell.slot(slot)?;
+        let _runtime = shell.runtime.enter();
+        let mut reader = slot.reader.lock();
+        let Some(reader) = reader.as_mut() else { return Ok(CODE_CLOSED) };
+        let max = usize::try_from(max).unwrap_or(0);
+        let capacity = usize::try_from(capacity).unwrap_or(0);
+        // SAFETY: `Slot.java` owns both buffers, passes their addresses and sizes, and holds them for the call; no other
+        // thread touches them, and the chunk does not outlive the call.
+        let mut chunk = unsafe {
+            Chunk::new(data as usize as *mut u8, capacity, index as usize as *mut u8, max, &shell.topics)
+        };
+        match reader.poll_fill(&mut Context::from_waker(&slot.waker), &mut chunk, max) {
+            Poll::Pending => Ok(EMPTY),
+            Poll::Ready(Ok(Filled::Records(n))) => Ok(jint::try_from(n).unwrap_or(jint::MAX)),
+            Poll::Ready(Ok(Filled::TooSmall(needed))) => {
+                chunk.needed(needed);
+                Ok(GROW)
+            }
+            Poll::Ready(Ok(Filled::Closed)) => Ok(CODE_CLOSED),
+            Poll::Ready(Err(e)) => Err(Failure::from(e).into()),
+        }
+    }
+}
+
+/// Calls `act` with a slot's reader, if it still has one.
+fn with_reader(handle: jlong, slot: jint, act: impl FnOnce(&mut Reader, &Waker)) -> Result<(), Thrown> {
+    let shell = shell(handle);
+    let _poison = Poison(&shell.state);
+    let slot = shell.slot(slot)?;
+    let _runtime = shell.runtime.enter();
+    if let Some(reader) = slot.reader.lock().as_mut() {
+        act(reader, &slot.waker);
+    }
+    Ok(())
+}
+
+entry! {
+    /// `static native void cancelWait(long handle, int slot)`: its thread waits no more.
+    fn Java_kafkafast_NativeConsumer_cancelWait(_env, handle: jlong, slot: jint) -> (), else (); {
+        with_reader(handle, slot, |reader, _| reader.cancel_wait())
+    }
+}
+
+entry! {
+    /// `static native void finish(long handle, int slot, boolean all)`: its thread takes no more of the chunk. `all`: every
+    /// record of it is handled; else the control cell says how far, and the rest goes back.
+    fn Java_kafkafast_NativeConsumer_finish(_env, handle: jlong, slot: jint, all: jboolean) -> (), else (); {
+        with_reader(handle, slot, |reader, waker| {
+            if all {
+                // Asking for more acknowledges; the sink takes none, so nothing new comes into this thread's hands.
+                let _ = reader.poll_fill(&mut Context::from_waker(waker), &mut Refuse, 1);
+                reader.cancel_wait();
+            }
+            reader.release();
+        })
+    }
+}
+
+entry! {
+    /// `static native void retry(long handle, int slot, long delayMillis, String reason)`: the record in hand failed. It comes
+    /// again after the delay, or after the group's back-off when that is negative.
+    fn Java_kafkafast_NativeConsumer_retry(
+        env, handle: jlong, slot: jint, delay: jlong, reason: jstring
+    ) -> (), else (); {
+        let reason = env.string(reason)?;
+        with_reader(handle, slot, |reader, _| {
+            if delay < 0 { reader.failed(&reason) } else { reader.retry(Some(millis(delay))) }
+        })
+    }
+}
+
+entry! {
+    /// `static native String topicName(long handle, int topicId)`: the name of a topic id in an index header.
+    fn Java_kafkafast_NativeConsumer_topicName(env, handle: jlong, id: jint) -> jstring, else std::ptr::null_mut(); {
+        let name = shell(handle).topics.lock().name(id);
+        let name = name.ok_or_else(|| Failure::new(ErrorKind::Internal, format!("there is no topic {id}")))?;
+        Ok(env.new_string(&name))
+    }
+}
+
+entry! {
+    /// `static native void changeTopics(long handle, boolean add, String topics, long token)`: an operation.
+    fn Java_kafkafast_NativeConsumer_changeTopics(
+        env, handle: jlong, add: jboolean, topics: jstring, token: jlong
+    ) -> (), else (); {
+        let topics = env.string(topics)?;
+        let shell = shared(handle);
+        let limit = shell.conf.metadata_timeout.saturating_mul(2);
+        service::spawn(token, limit, async move {
+            let topics: Vec<&str> = topics.split('\0').collect();
+            let core = shell.open()?;
+            if add { core.add_topics(&topics).await? } else { core.remove_topics(&topics).await? }
+            Ok(0)
+        })?;
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native void stats(long handle, long[] into)`: counters, in the order of `ConsumerStats.java`.
+    fn Java_kafkafast_NativeConsumer_stats(env, handle: jlong, into: jlongArray) -> (), else (); {
+        let s = shell(handle).core.get().map(Consumer::stats).unwrap_or_default();
+        let values = [
+            s.records, s.units_done, s.units_released, s.units_failed, s.units_fenced, s.units_stuck, s.records_lost,
+            s.fetches, s.bytes_fetched, s.exchanges, s.units_held, s.readers, s.prefetch_bytes,
+        ];
+        env.write_longs(into, &values.map(|v| jlong::try_from(v).unwrap_or(jlong::MAX)));
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native void close(long handle, long token, long waitMillis)`: an operation. Readers are told that it is over.
+    fn Java_kafkafast_NativeConsumer_close(_env, handle: jlong, token: jlong, wait: jlong) -> (), else (); {
+        let shell = shared(handle);
+        // A poisoned handle stays poisoned; its core is closed all the same.
+        let _ = shell.state.compare_exchange(OPEN, CLOSED, Ordering::SeqCst, Ordering::SeqCst);
+        let limit = millis(wait).saturating_add(Duration::from_secs(10));
+        service::spawn(token, limit, async move {
+            if let Some(core) = shell.core.get() {
+                core.close(millis(wait)).await?;
+            }
+            Ok(0)
+        })?;
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native void release(long handle)`: frees the handle. The object is unreachable and closed.
+    fn Java_kafkafast_NativeConsumer_release(_env, handle: jlong) -> (), else (); {
+        // SAFETY: `ClientState.java` calls this once, for a handle from `create` whose object is unreachable.
+        unsafe { guard::free::<Shell>(handle) };
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native void panicForTest(long handle)`: panics while it holds the handle.
+    fn Java_kafkafast_NativeConsumer_panicForTest(_env, handle: jlong) -> (), else (); {
+        let _poison = Poison(&shell(handle).state);
+        panic!("a panic for a test with handle {}", handle != 0);
+    }
+}
