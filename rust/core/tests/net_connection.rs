@@ -58,6 +58,7 @@ async fn strangers_are_told_apart() {
     let line = |said: &[u8]| said.contains(&b'\n');
     let never = |_: &[u8]| false;
     let http = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+    #[allow(clippy::type_complexity, reason = "a table, read once")]
     let cases: [(&[u8], fn(&[u8]) -> bool, &[u8], &str); 8] = [
         (b"", any, http, "answered HTTP, not Kafka"),
         (b"", line, http, "answered HTTP, not Kafka"),
