@@ -67,7 +67,7 @@ public class DocumentedTest {
             source = source.replace(replacements[i], replacements[i + 1]);
         }
         compile(name, source);
-        String classPath = System.getProperty("java.class.path") + File.pathSeparator + dir;
+        String classPath = dir + File.pathSeparator + System.getProperty("java.class.path");
         return new Tools.Child(Tools.Child.command(Collections.emptyList(), name, classPath), null);
     }
 
@@ -75,8 +75,7 @@ public class DocumentedTest {
     public void theProducerProgramEndsByItselfAndItsMessageIsThere() throws Exception {
         String topic = Tools.topic("my-topic");
         Tools.Child child = run("SendProgram", "my-topic", topic);
-        assertEquals(child.output(), 0, child.await(30));
-        assertTrue(child.output(), child.output().contains("Producer was not closed; 1 records flushed at exit. Use try-with-resources"));
+        child.assertExit(0, 30);
         try (Consumer consumer = Tools.earliest(Tools.topic("g"), topic)) {
             Message m = consumer.readMsg(20_000);
             assertNotNull(m);
@@ -99,8 +98,8 @@ public class DocumentedTest {
                 Tools.await("the first message", 30_000, () -> child.output().contains("READ " + topic + "/0@1 one"));
                 producer.sendText(topic, "two");
                 Tools.await("the loop", 30_000, () -> child.output().contains("LOOPED two"));
-                child.process.destroy();
-                assertEquals("SIGTERM", 143, child.await(10));
+                child.terminate();
+                child.assertExit(143, 10);
             } finally {
                 child.process.destroyForcibly();
             }
@@ -110,14 +109,14 @@ public class DocumentedTest {
     @Test
     public void redisIsToldToComeLater() throws Exception {
         Tools.Child child = run("ReadProgram");
-        assertEquals(1, child.await(30));
+        child.assertExit(1, 30);
         assertTrue(child.output(), child.output().contains("Redis groups come with the next version; use RedisConf.embedded(\"test-group\")"));
     }
 
     @Test
     public void settingsOfTheDocumentation() throws Exception {
         Tools.Child child = run("SetUp");
-        assertEquals(child.output(), 0, child.await(30));
+        child.assertExit(0, 30);
         assertTrue(child.output(), child.output().contains("SENT snappy"));
         assertTrue(child.output(), child.output().contains("setKafkaVersion has no effect: versions are negotiated"));
         assertTrue(child.output(), child.output().contains("setJaas has no effect yet"));

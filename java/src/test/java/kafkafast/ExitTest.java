@@ -62,7 +62,7 @@ public class ExitTest {
     public void theEndOfMainFlushes() throws Exception {
         String topic = Tools.topic("exit");
         Tools.Child child = start(Collections.emptyList(), "main", topic);
-        assertEquals(child.output(), 0, child.await(20));
+        child.assertExit(0, 20);
         assertTrue(child.output(), child.output().contains(WARNING));
         assertAllThere(topic);
     }
@@ -71,7 +71,7 @@ public class ExitTest {
     public void systemExitFlushes() throws Exception {
         String topic = Tools.topic("exit");
         Tools.Child child = start(Collections.emptyList(), "exit", topic);
-        assertEquals(child.output(), 3, child.await(20));
+        child.assertExit(3, 20);
         assertTrue(child.output(), child.output().contains(WARNING));
         assertAllThere(topic);
     }
@@ -82,8 +82,8 @@ public class ExitTest {
         Tools.Child child = start(Collections.emptyList(), "wait", topic);
         Tools.await("it to send", 20_000, () -> child.output().contains("SENT"));
         long start = System.nanoTime();
-        child.process.destroy();
-        assertEquals(child.output(), 143, child.await(20));
+        child.terminate();
+        child.assertExit(143, 20);
         assertTrue("within 5 s", System.nanoTime() - start < TimeUnit.SECONDS.toNanos(6));
         assertTrue(child.output(), child.output().contains(WARNING));
         assertAllThere(topic);
@@ -98,8 +98,8 @@ public class ExitTest {
         Tools.Child child = start(Collections.emptyList(), "read", topic);
         Tools.await("it to read", 30_000, () -> child.output().contains("READ one"));
         long start = System.nanoTime();
-        child.process.destroy();
-        assertEquals(child.output(), 143, child.await(20));
+        child.terminate();
+        child.assertExit(143, 20);
         assertTrue("within 5 s", System.nanoTime() - start < TimeUnit.SECONDS.toNanos(6));
         assertFalse(child.output(), child.output().contains("Exception"));
     }
@@ -108,7 +108,7 @@ public class ExitTest {
     public void theHookCanBeTurnedOff() throws Exception {
         String topic = Tools.topic("exit");
         Tools.Child child = start(Collections.singletonList("-Dkafkafast.exitHook=false"), "main", topic);
-        assertEquals(child.output(), 0, child.await(20));
+        child.assertExit(0, 20);
         assertFalse(child.output(), child.output().contains("flushed at exit"));
     }
 }
