@@ -184,15 +184,18 @@ impl World {
     }
 
     fn say(&mut self, partition: i32, high_watermark: i64) {
-        self.group.publish(&[Publish {
-            topic: "t".into(),
-            partition,
-            topic_id: Uuid::default(),
-            leader_epoch: 0,
-            high_watermark,
-            log_start: 0,
-            epoch_end: None,
-        }], 1);
+        self.group.publish(
+            &[Publish {
+                topic: "t".into(),
+                partition,
+                topic_id: Uuid::default(),
+                leader_epoch: 0,
+                high_watermark,
+                log_start: 0,
+                epoch_end: None,
+            }],
+            1,
+        );
     }
 
     /// As a broker: whole batches from the one that holds `position`, up to `bytes`, one at least if it is `first`.

@@ -434,14 +434,14 @@ mod tests {
         let group = Embedded::named(&name, "c", settings.clone()).unwrap();
         assert!(Arc::ptr_eq(&group, &Embedded::named(&name, "c", settings.clone()).unwrap()));
         assert!(!Arc::ptr_eq(&group, &Embedded::named(&name, "d", settings.clone()).unwrap()));
-        group.step(|state, now| state.exchange(now, &ExchangeRequest::new("a".into(), 1, vec![])));
+        group.step(|state, now| state.exchange(now, &ExchangeRequest::new("a".into(), 1, vec![]))).unwrap();
         let other = GroupSettings { consume_step: 7, ..settings };
         let error = Embedded::named(&name, "c", other.clone()).unwrap_err().to_string();
         assert_eq!(
             error,
             "this consumer has consume-step=7, its group has consume-step=100000; all members must agree"
         );
-        group.step(|state, now| state.leave(now, &"a".into()));
+        group.step(|state, now| state.leave(now, &"a".into())).unwrap();
         Embedded::named(&name, "c", other).unwrap();
     }
 }
