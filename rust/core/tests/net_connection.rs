@@ -58,7 +58,8 @@ async fn strangers_are_told_apart() {
     let line = |said: &[u8]| said.contains(&b'\n');
     let never = |_: &[u8]| false;
     let http = b"HTTP/1.1 400 Bad Request\r\n\r\n";
-    let cases: [(&[u8], fn(&[u8]) -> bool, &[u8], &str); 8] = [
+    type Case = (&'static [u8], fn(&[u8]) -> bool, &'static [u8], &'static str);
+    let cases: [Case; 8] = [
         (b"", any, http, "answered HTTP, not Kafka"),
         (b"", line, http, "answered HTTP, not Kafka"),
         (b"", line, b"-ERR wrong number of arguments for 'get' command\r\n", "is Redis, not Kafka"),
