@@ -150,7 +150,7 @@ async fn first_mistakes_are_explained() {
     );
     assert!(took > SEC / 3 && took < 2 * SEC, "{took:?}");
 
-    let (redis, _server) = stranger(b"", |said| said.contains(&b'\n'), b"-ERR wrong number\r\n").await;
+    let (redis, _server) = stranger(b"", |said| said.ends_with(b"\r\n"), b"-ERR wrong number\r\n").await;
     let (_, text, took) = refusal(&redis.to_string()).await;
     assert_eq!(text, format!("{redis} is Redis, not Kafka"));
     assert!(took < SEC);
