@@ -268,6 +268,7 @@ async fn finish(shared: &Arc<Shared>, timeout: Duration) -> Result<(), CloseErro
         }
     }
     shared.abandon();
+    shared.memory.empty_pool();
     shared.cluster.close();
     let not_sent = shared.counters.abandoned_not_sent.get();
     let possibly_written = shared.counters.abandoned_possibly_written.get();

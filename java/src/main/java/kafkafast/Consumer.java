@@ -74,26 +74,27 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         String names = joined("Consumer.connect", topics);
         String settings = conf.forConnect("Consumer.connect", brokers == null ? new BrokerConf[0] : brokers);
         Service.acquireLease();
-        Consumer consumer;
-        try {
-            consumer = new Consumer(NativeConsumer.create(settings, redis.getGroupName()));
-        } catch (Throwable e) {
-            Service.releaseLease();
-            throw e;
-        }
+        Consumer consumer = create(settings, redis.getGroupName());
         Service.enter(consumer, consumer.state, 0);
         conf.remarks();
-        Op op = new Op(null);
         try {
-            NativeConsumer.connect(consumer.handle, names, op.token);
-            op.get("Consumer.connect");
+            consumer.state.run("Consumer.connect", token -> NativeConsumer.connect(consumer.handle, names, token));
             return consumer;
         } catch (Throwable e) {
-            op.abandon();
             consumer.state.startClose(0);
             throw e;
         } finally {
             Reference.reachabilityFence(consumer);
+        }
+    }
+
+    /** Gives the lease back when there is no consumer to do it. */
+    private static Consumer create(String settings, String group) {
+        try {
+            return new Consumer(NativeConsumer.create(settings, group));
+        } catch (Throwable e) {
+            Service.releaseLease();
+            throw e;
         }
     }
 
@@ -456,13 +457,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             if (state.isClosed()) {
                 throw state.closedError();
             }
-            Op op = new Op(null);
-            try {
-                NativeConsumer.changeTopics(handle, add, names, op.token);
-                op.get(operation);
-            } finally {
-                op.abandon();
-            }
+            state.run(operation, token -> NativeConsumer.changeTopics(handle, add, names, token));
         } finally {
             Reference.reachabilityFence(this);
         }

@@ -46,7 +46,7 @@ public class TortureTest {
                 COUNTS[i] = new AtomicInteger();
             }
             // Warm up, so that what is measured later is growth and not the first use.
-            round(TimeUnit.SECONDS.toNanos(3));
+            round(TimeUnit.SECONDS.toNanos(10));
             settle();
             long before = resident();
             round(TimeUnit.SECONDS.toNanos(Long.parseLong(args[2])));
@@ -253,7 +253,7 @@ public class TortureTest {
         String seconds = System.getenv().getOrDefault("KAFKA_FAST_TORTURE_SECONDS", "30");
         List<String> jvm = Arrays.asList("-Xcheck:jni", "-Xmx64m", "-Dfile.encoding=" + StandardCharsets.UTF_8);
         Tools.Child child = new Tools.Child(jvm, Victim.class, Tools.broker().toString(), Tools.topic("torture"), seconds);
-        int code = child.await(Long.parseLong(seconds) + 120);
+        int code = child.await(Long.parseLong(seconds) + 150);
         String out = child.output();
         System.out.println(out);
         assertEquals(out, 0, code);
