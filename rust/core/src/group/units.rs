@@ -40,6 +40,11 @@ impl Row {
         self.request == request && self.end == end && self.holder == *consumer
     }
 
+    /// Whether a member has it by this request, and not only had it.
+    pub(super) fn is_leased_by(&self, consumer: &ConsumerId, request: u64) -> bool {
+        self.request == request && self.holder == *consumer && matches!(self.phase, Phase::Leased(_))
+    }
+
     /// Takes in how far its holder is. Never to the end: only an acknowledgement ends a unit.
     ///
     /// Attempts are those of the record it stands at. Else five records of a unit that fail once each, and are handled the
@@ -59,7 +64,7 @@ impl UnitId {
 }
 
 /// All open units.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Units {
     rows: BTreeMap<UnitId, Row>,
     leased: BTreeSet<(u64, UnitId)>,

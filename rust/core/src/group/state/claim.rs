@@ -11,12 +11,7 @@ impl GroupState {
     pub(super) fn claim(&mut self, now: u64, request: &ExchangeRequest) -> Vec<Unit> {
         let member = self.members.get(&request.consumer).expect("invariant: live() has entered it");
         if member.request >= request.request {
-            // The answer was lost: the same units again, those that are still this request's. An older request comes from the
-            // past: its sender has gone on, and units claimed for it would lie until their lease ends.
-            let held = |row: &Row| row.request == request.request && row.holder == request.consumer;
-            let same = member.units.iter().filter_map(|id| Some((id, self.units.get(id)?)));
-            let same = same.filter(|(_, row)| held(row) && matches!(row.phase, Phase::Leased(_)));
-            return same.map(|(id, row)| self.unit(id, row)).collect();
+            return self.claimed_before(now, request);
         }
         let mut claimed = Vec::new();
         let deadline = now + self.settings.lease;
@@ -39,6 +34,21 @@ impl GroupState {
         member.request = request.request;
         member.units.clone_from(&claimed);
         let rows = claimed.iter().filter_map(|id| Some((id, self.units.get(id)?)));
+        rows.map(|(id, row)| self.unit(id, row)).collect()
+    }
+
+    /// The answer was lost: the same units again, those that are still this request's, for a whole lease. An older request
+    /// than the last comes from the past: its sender has gone on, and units claimed for it would lie until their lease ends.
+    fn claimed_before(&mut self, now: u64, request: &ExchangeRequest) -> Vec<Unit> {
+        let deadline = now + self.settings.lease;
+        let mut same =
+            self.members.get(&request.consumer).map_or_else(Vec::new, |member| member.units.clone());
+        same.retain(|id| {
+            let row = self.units.get(id);
+            row.is_some_and(|row| row.is_leased_by(&request.consumer, request.request))
+        });
+        same.iter().for_each(|id| self.units.update(id, |row| row.phase = Phase::Leased(deadline)));
+        let rows = same.iter().filter_map(|id| Some((id, self.units.get(id)?)));
         rows.map(|(id, row)| self.unit(id, row)).collect()
     }
 

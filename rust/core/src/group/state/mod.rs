@@ -38,7 +38,7 @@ const PARKED_PER_PARTITION: u32 = 1024;
 
 type Tp = (Arc<str>, i32);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Partition {
     cursor: i64,
     high_watermark: i64,
@@ -60,7 +60,7 @@ struct Partition {
 }
 
 /// What is kept of a topic, whether it exists or not.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Topic {
     id: Uuid,
     /// Ids that metadata may still show and that must not come back, the newest last.
@@ -77,7 +77,7 @@ struct Topic {
     unused_since: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Member {
     /// Its last request that wanted units, and what it got.
     request: u64,
@@ -88,7 +88,7 @@ struct Member {
 }
 
 /// The whole state of one group.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct GroupState {
     settings: GroupSettings,
     topics: BTreeMap<Arc<str>, Topic>,
