@@ -86,7 +86,7 @@ impl<B: Extent> Feed<B> {
 
     /// Estimated bytes of `offsets` offsets; `None` while nothing is known.
     pub(super) fn estimate(&self, offsets: i64) -> Option<usize> {
-        (self.bytes_per_offset > 0.0).then(|| (self.bytes_per_offset * offsets as f64) as usize)
+        (self.bytes_per_offset > 0.0).then_some((self.bytes_per_offset * offsets as f64) as usize)
     }
 
     /// Notes a failure: this partition is left alone for a while.
@@ -99,10 +99,5 @@ impl<B: Extent> Feed<B> {
     /// When it may be asked, if not now.
     pub(super) fn blocked_until(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|t| *t > now)
-    }
-
-    /// How often in a row it failed.
-    pub(super) const fn failures(&self) -> u32 {
-        self.failures
     }
 }

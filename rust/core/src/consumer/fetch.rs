@@ -127,7 +127,7 @@ fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_bytes: i32) 
         match topics.iter_mut().find(|topic| *topic.topic == *want.tp.topic) {
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(FetchTopic {
-                topic: Arc::clone(&want.tp.topic).into(),
+                topic: Arc::clone(&want.tp.topic),
                 topic_id: topic_id(shared, &want.tp.topic),
                 partitions: vec![partition],
             }),

@@ -82,8 +82,6 @@ pub(super) struct Held<B> {
     pub(super) claimed: Instant,
     /// When the lease ends, by our clock, and no later than the group's.
     pub(super) deadline: Instant,
-    /// Whether it is renewed. Not any more when its reader is stuck.
-    pub(super) renew: bool,
 }
 
 impl<B: Extent> Held<B> {
@@ -443,7 +441,6 @@ impl<B: Extent> State<B> {
             starving: None,
             claimed: now,
             deadline,
-            renew: true,
         };
         self.uses += 1;
         let feed = self.feeds.entry(held.tp.clone()).or_default();

@@ -360,10 +360,10 @@ impl<B: Extent> State<B> {
             }
             next = next.min(self.talk.woken_at + WAKE_AGAIN);
         }
-        if let Some(until) = self.talk.dry_until {
-            if self.wanted(now) > 0 {
-                next = next.min(until);
-            }
+        if let Some(until) = self.talk.dry_until
+            && self.wanted(now) > 0
+        {
+            next = next.min(until);
         }
         next
     }

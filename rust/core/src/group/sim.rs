@@ -84,8 +84,8 @@ impl Sim {
                 log_start: 0,
             })
             .collect();
-        assert_eq!(state.init(&starts), logs.len());
-        assert_eq!(state.init(&starts), 0);
+        assert_eq!(state.init(&starts, 5), logs.len());
+        assert_eq!(state.init(&starts, 5), 0);
         let (members, late) = (Vec::new(), Vec::new());
         Self { seed, dice, now: 1_000, state, logs, members, next_member: 0, late, deliveries: 0, again: 0 }
     }
@@ -172,12 +172,12 @@ impl Sim {
         let partition = self.dice.roll(self.logs.len() as u64) as usize;
         let mut fact = self.fact(partition, self.logs[partition].end, self.logs[partition].epoch);
         let before = self.cursor(partition);
-        let mut answer = self.state.publish(std::slice::from_ref(&fact))[0];
+        let mut answer = self.state.publish(std::slice::from_ref(&fact), 7)[0];
         if let Published::AskEpoch(epoch) = answer {
             let log = &self.logs[partition];
             // A leader answers with the end of the largest epoch up to the one asked for.
             fact.epoch_end = Some(log.epoch_ends.get(&epoch).copied().unwrap_or(log.end));
-            answer = self.state.publish(&[fact])[0];
+            answer = self.state.publish(&[fact], 7)[0];
         }
         if let Published::Lost { from, to } = answer {
             assert!(from >= before.min(from));
@@ -198,10 +198,10 @@ impl Sim {
         fact.log_start = 0;
         let view = &self.state.partitions(&[topic()])[partition];
         if fact.leader_epoch == view.leader_epoch {
-            self.state.publish(&[fact]);
+            self.state.publish(&[fact], 7);
         } else {
             fact.leader_epoch = view.leader_epoch - 1;
-            assert_eq!(self.state.publish(&[fact]), [Published::Stale]);
+            assert_eq!(self.state.publish(&[fact], 7), [Published::Stale]);
         }
     }
 
@@ -228,7 +228,7 @@ impl Sim {
             let log = &self.logs[partition];
             let mut fact = self.fact(partition, log.end, log.epoch);
             fact.epoch_end = Some(log.epoch_ends.get(&stored).copied().unwrap_or(log.end));
-            if let Published::Lost { from, to } = self.state.publish(&[fact])[0] {
+            if let Published::Lost { from, to } = self.state.publish(&[fact], 7)[0] {
                 self.logs[partition].done.extend(from..to);
             }
         }
@@ -246,8 +246,8 @@ impl Sim {
         let view = self.state.partitions(&[topic()])[partition].clone();
         let (start, end) = (self.logs[partition].start, self.logs[partition].end);
         let to = start + self.dice.roll((end - start + 1) as u64) as i64;
-        assert!(!self.state.seek(&topic(), partition as i32, view.generation + 1_000, to));
-        assert!(self.state.seek(&topic(), partition as i32, view.generation, to));
+        assert!(!self.state.seek(&topic(), partition as i32, view.generation + 1_000, to, 9));
+        assert!(self.state.seek(&topic(), partition as i32, view.generation, to, self.now + 99));
         // What the operator skips counts as done; what he repeats does not.
         let log = &mut self.logs[partition];
         log.done.extend(start..to);
@@ -386,7 +386,7 @@ impl Sim {
             for partition in 0..self.logs.len() {
                 let (end, epoch) = (self.logs[partition].end, self.logs[partition].epoch);
                 let fact = self.fact(partition, end, epoch);
-                if let Published::Lost { from, to } = self.state.publish(&[fact])[0] {
+                if let Published::Lost { from, to } = self.state.publish(&[fact], 7)[0] {
                     self.logs[partition].done.extend(from..to);
                 }
             }
@@ -396,13 +396,9 @@ impl Sim {
             self.check();
             self.now += 200;
             let views = self.state.partitions(&[topic()]);
-            let ordered = self.state.settings().ordering == Ordering::Partition;
             // A parked record holds an ordered partition: it is as drained as it can be.
-            let drained = views.iter().all(|v| {
-                v.in_flight == 0
-                    && (v.cursor == self.logs[v.partition as usize].end
-                        || (ordered && v.low_watermark < v.cursor))
-            });
+            let drained =
+                views.iter().all(|v| v.in_flight == 0 && v.cursor == self.logs[v.partition as usize].end);
             if drained && member.holding.is_empty() {
                 return;
             }
@@ -444,7 +440,7 @@ fn with_backlog(settings: GroupSettings, partitions: i32, records: i64) -> Group
         high_watermark: records,
         log_start: 0,
     };
-    state.init(&(0..partitions).map(start).collect::<Vec<_>>());
+    state.init(&(0..partitions).map(start).collect::<Vec<_>>(), 5);
     state
 }
 
@@ -566,10 +562,10 @@ fn a_recreated_topic_starts_anew_and_its_old_id_does_not_come_back() {
         high_watermark: 50,
         log_start: 0,
     };
-    assert_eq!(state.init(&[init(1, 40)]), 1);
+    assert_eq!(state.init(&[init(1, 40)], 5), 1);
     claim(&mut state, "a", 1, 1);
-    assert_eq!(state.init(&[init(2, 0)]), 1);
+    assert_eq!(state.init(&[init(2, 0)], 5), 1);
     assert_eq!(state.partitions(&[topic()])[0].cursor, 0);
-    assert_eq!(state.init(&[init(1, 40)]), 0);
+    assert_eq!(state.init(&[init(1, 40)], 5), 0);
     state.check().unwrap();
 }

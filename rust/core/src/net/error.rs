@@ -71,6 +71,20 @@ pub enum ConnectError {
         /// The address asked for.
         address: BrokerAddress,
     },
+    /// `security.protocol=SSL`, and a listener without TLS.
+    #[error(
+        "{address} does not speak TLS (no ServerHello). Set security.protocol=PLAINTEXT or use the TLS port"
+    )]
+    NoTls {
+        /// The address asked for.
+        address: BrokerAddress,
+    },
+    /// `security.protocol=SSL`, and a listener with TLS.
+    #[error("{address} speaks TLS, which this version of kafka-fast does not yet. Use a PLAINTEXT listener")]
+    TlsUnsupported {
+        /// The address asked for.
+        address: BrokerAddress,
+    },
     /// Something else that is not Kafka.
     #[error("{address} does not speak Kafka: it answered {answer}")]
     NotKafka {
@@ -138,6 +152,8 @@ impl ConnectError {
             Self::Http { .. }
                 | Self::Redis { .. }
                 | Self::Tls { .. }
+                | Self::NoTls { .. }
+                | Self::TlsUnsupported { .. }
                 | Self::NotKafka { .. }
                 | Self::Unresolvable { .. }
                 | Self::Incompatible { .. }
@@ -156,6 +172,8 @@ impl ConnectError {
             | Self::Http { address }
             | Self::Redis { address }
             | Self::Tls { address }
+            | Self::NoTls { address }
+            | Self::TlsUnsupported { address }
             | Self::NotKafka { address, .. }
             | Self::ClosedAtOnce { address }
             | Self::Incompatible { address, .. }

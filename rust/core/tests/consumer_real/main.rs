@@ -1,0 +1,8 @@
+//! The consumer against a real broker.
+
+mod broker;
+mod chunks;
+mod groups;
+mod scaling;
+mod support;
+mod tail;
