@@ -123,6 +123,12 @@ fn find<'a>(
     }
 }
 
+/// About what a record needs in a chunk.
+fn record_bytes(record: &RecordRef<'_>) -> usize {
+    let key = record.key.map_or(0, <[u8]>::len);
+    64 + key + record.value.map_or(0, <[u8]>::len) + record.headers.raw().len()
+}
+
 impl Reader {
     pub(super) fn new(handle: Handle) -> Self {
         let slot = handle.shared().with(|state| state.add_reader(Instant::now()));
@@ -256,6 +262,8 @@ impl Reader {
                         current.walk.take(offset, pos);
                         current.records += 1;
                     }
+                    // A sink that has no room even when empty: said as a size, or the caller would spin.
+                    Put::Full if self.runs.len() == 0 => return Some(record_bytes(&record)),
                     Put::Full => return None,
                     Put::TooSmall(_) if self.runs.len() > 0 => return None,
                     Put::TooSmall(needed) => return Some(needed),
@@ -447,7 +455,7 @@ impl Reader {
             return false;
         }
         // The heartbeat may have renewed it since we looked last.
-        match self.handle.shared().with(|state| state.deadline(current.key)) {
+        match self.handle.shared().with(|state| state.deadline(self.slot.id, current.key)) {
             Some(deadline) => {
                 current.deadline = deadline;
                 now >= deadline
