@@ -122,7 +122,7 @@ impl World {
             high_watermark: 0,
             log_start: 0,
         };
-        group.init(&(0..PARTITIONS).map(init).collect::<Vec<_>>());
+        group.init(&(0..PARTITIONS).map(init).collect::<Vec<_>>(), 1);
         let logs = (0..PARTITIONS).map(|p| (p, Vec::new())).collect();
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let mut world = Self {
@@ -187,15 +187,18 @@ impl World {
     }
 
     fn say(&mut self, partition: i32, high_watermark: i64) {
-        self.group.publish(&[Publish {
-            topic: "t".into(),
-            partition,
-            topic_id: Uuid::default(),
-            leader_epoch: 0,
-            high_watermark,
-            log_start: 0,
-            epoch_end: None,
-        }]);
+        self.group.publish(
+            &[Publish {
+                topic: "t".into(),
+                partition,
+                topic_id: Uuid::default(),
+                leader_epoch: 0,
+                high_watermark,
+                log_start: 0,
+                epoch_end: None,
+            }],
+            1,
+        );
     }
 
     /// As a broker: whole batches from the one that holds `position`, up to `bytes`, one at least if it is `first`.

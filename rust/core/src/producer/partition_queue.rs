@@ -11,7 +11,7 @@
 //! # Sequences (KIP-98, KIP-360)
 //! When the producer has an identity, a batch is stamped at its first take and keeps its stamp through all
 //! retries: the broker drops what it already has (it remembers the last five batches of a producer and partition,
-//! hence the window of five) and refuses a gap. When the *oldest* batch outstanding is refused for its sequence,
+//! hence the window of five) and refuses a gap - but only once it has a batch of this epoch, so the first flies alone. When the *oldest* batch outstanding is refused for its sequence,
 //! the broker has lost what went before (a leader failed over with acks=1, or retention removed the state): then
 //! the epoch is raised once everything has landed and numbering starts at 0 again. The broker keeps epochs per
 //! partition, so the raise is local to the partition.
@@ -97,6 +97,9 @@ struct Numbering {
     id: i64,
     epoch: i16,
     next: i32,
+    /// Whether the broker has a batch of this epoch. Until then it has no state of this producer and accepts *any* first
+    /// sequence (KIP-360): a second batch in flight would be taken although the first was refused, and stand before it.
+    proven: bool,
 }
 
 impl<B> PartitionQueue<B> {
@@ -158,6 +161,9 @@ impl<B> PartitionQueue<B> {
     /// The batch is in the log (or, with acks=0, written to the socket). Returns like [`list`](Self::list).
     pub(super) fn landed(&mut self, ticket: Ticket) -> bool {
         self.remove_flight(&ticket);
+        if let (Some(stamp), Some(numbering)) = (ticket.stamp, &mut self.numbering) {
+            numbering.proven |= (stamp.id, stamp.epoch) == (numbering.id, numbering.epoch);
+        }
         if !self.waiting.front().is_some_and(|w| w.returned) {
             self.failures = 0;
             self.not_before = None;
@@ -227,7 +233,8 @@ impl<B> PartitionQueue<B> {
     }
 
     fn may_send(&self) -> bool {
-        let one_by_one = self.failures > 0 || self.raise_epoch || self.numbering.is_none();
+        let one_by_one =
+            self.failures > 0 || self.raise_epoch || self.numbering.as_ref().is_none_or(|n| !n.proven);
         let room = if one_by_one { 1 } else { self.window };
         !self.waiting.is_empty() && self.flying.len() < room
     }
@@ -259,7 +266,7 @@ impl<B> PartitionQueue<B> {
         self.raise_epoch = false;
         self.waiting.iter_mut().for_each(|w| w.stamp = None);
         if let Some((id, epoch)) = fresh {
-            self.numbering = Some(Numbering { id, epoch, next: 0 });
+            self.numbering = Some(Numbering { id, epoch, next: 0, proven: false });
         }
     }
 }

@@ -153,10 +153,11 @@ impl Shared {
             by_name.insert(name, id);
             id
         });
-        drop(by_name);
+        // Under the lock: who finds the name finds the partitions too.
         if let Some(topic) = self.topics.get(id.0) {
             self.update_partitions(topic, meta);
         }
+        drop(by_name);
         id
     }
 

@@ -15,12 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub const TOPIC: &str = "data";
+pub(crate) const TOPIC: &str = "data";
 const ID: Uuid = Uuid([7; 16]);
 
 /// What happens to one partition of a produce request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Write,
     /// Refused with this code.
     Refuse(i16),
@@ -39,14 +39,14 @@ pub enum Fate {
 }
 
 #[derive(Default)]
-pub struct Partition {
-    pub leader: i32,
+pub(crate) struct Partition {
+    pub(crate) leader: i32,
     epoch: i32,
-    pub values: Vec<String>,
+    pub(crate) values: Vec<String>,
     producers: HashMap<i64, Known>,
     in_flight: usize,
-    pub in_flight_max: usize,
-    pub epochs_seen: Vec<i16>,
+    pub(crate) in_flight_max: usize,
+    pub(crate) epochs_seen: Vec<i16>,
 }
 
 #[derive(Default)]
@@ -58,23 +58,23 @@ struct Known {
 
 type Choose = Box<dyn FnMut(i32) -> Fate + Send>;
 
-pub struct State {
-    pub partitions: Vec<Partition>,
-    pub choose: Choose,
+pub(crate) struct State {
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) choose: Choose,
     /// Code of InitProducerId.
-    pub identity_code: i16,
+    pub(crate) identity_code: i16,
     /// Answers to Produce wait this long.
-    pub latency: Duration,
-    pub produce_version: i16,
-    pub refreshes: usize,
+    pub(crate) latency: Duration,
+    pub(crate) produce_version: i16,
+    pub(crate) refreshes: usize,
     ports: [u16; 2],
 }
 
 #[derive(Clone)]
-pub struct Fake(Arc<Mutex<State>>);
+pub(crate) struct Fake(Arc<Mutex<State>>);
 
 impl Fake {
-    pub async fn start(partitions: usize) -> Self {
+    pub(crate) async fn start(partitions: usize) -> Self {
         let listeners = [
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -101,15 +101,15 @@ impl Fake {
         fake
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.state().ports[0])
     }
 
-    pub fn on_produce(&self, choose: impl FnMut(i32) -> Fate + Send + 'static) {
+    pub(crate) fn on_produce(&self, choose: impl FnMut(i32) -> Fate + Send + 'static) {
         self.state().choose = Box::new(choose);
     }
 

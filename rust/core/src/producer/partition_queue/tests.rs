@@ -18,6 +18,45 @@ fn take(queue: &mut PartitionQueue<Records>, now: Instant) -> Option<(Ticket, Re
     }
 }
 
+/// A queue of window 5 whose broker has one record of ours, sequence 0.
+fn proven(now: Instant) -> PartitionQueue<Records> {
+    let mut queue = PartitionQueue::new(5);
+    queue.push(100..101, 1);
+    let (ticket, _) = take(&mut queue, now).unwrap();
+    queue.landed(ticket);
+    queue
+}
+
+/// A broker without state of a producer takes any first sequence (KIP-360): were the second batch in the air while the first
+/// is refused, it would be written before it.
+#[test]
+fn the_first_batch_of_an_epoch_flies_alone() {
+    let now = Instant::now();
+    let mut queue = PartitionQueue::new(5);
+    for i in 0..3 {
+        queue.push(i..i + 1, 1);
+    }
+    let (first, a) = take(&mut queue, now).unwrap();
+    assert!(take(&mut queue, now).is_none());
+    queue.retry(first, a, now);
+    let (first, _) = take(&mut queue, now).unwrap();
+    assert!(take(&mut queue, now).is_none());
+    queue.landed(first);
+    let (second, b) = take(&mut queue, now).unwrap();
+    let (third, _) = take(&mut queue, now).unwrap();
+    // The broker lost its state: a new epoch, and its first batch flies alone again.
+    queue.landed(third);
+    queue.refused_sequence(second, b, now);
+    let (second, _) = take(&mut queue, now).unwrap();
+    assert_eq!(second.stamp(), Some(Stamp { id: 7, epoch: 1, sequence: 0 }));
+    for i in 3..6 {
+        queue.push(i..i + 1, 1);
+    }
+    assert!(take(&mut queue, now).is_none());
+    queue.landed(second);
+    assert!(take(&mut queue, now).is_some() && take(&mut queue, now).is_some());
+}
+
 #[test]
 fn one_in_flight_and_a_retry_goes_first_with_its_own_numbers() {
     let now = Instant::now();
@@ -43,7 +82,7 @@ fn one_in_flight_and_a_retry_goes_first_with_its_own_numbers() {
 #[test]
 fn a_lost_state_raises_the_epoch_but_a_gap_of_our_own_does_not() {
     let now = Instant::now();
-    let mut queue = PartitionQueue::new(5);
+    let mut queue = proven(now);
     for i in 0..3 {
         queue.push(i..i + 1, 1);
     }
@@ -52,7 +91,7 @@ fn a_lost_state_raises_the_epoch_but_a_gap_of_our_own_does_not() {
     queue.retry(first, a, now);
     queue.refused_sequence(second, b, now);
     let (first, a) = take(&mut queue, now).unwrap();
-    assert_eq!(first.stamp(), Some(Stamp { id: 7, epoch: 0, sequence: 0 }));
+    assert_eq!(first.stamp(), Some(Stamp { id: 7, epoch: 0, sequence: 1 }));
     queue.refused_sequence(first, a, now);
     let (first, _) = take(&mut queue, now).unwrap();
     assert_eq!(first.stamp(), Some(Stamp { id: 7, epoch: 1, sequence: 0 }));
@@ -64,7 +103,7 @@ fn a_lost_state_raises_the_epoch_but_a_gap_of_our_own_does_not() {
 #[test]
 fn pieces_share_the_numbers_of_the_whole() {
     let now = Instant::now();
-    let mut queue = PartitionQueue::new(5);
+    let mut queue = proven(now);
     queue.push(0..4, 4);
     queue.push(4..5, 1);
     let (whole, _) = take(&mut queue, now).unwrap();
@@ -76,7 +115,7 @@ fn pieces_share_the_numbers_of_the_whole() {
         seen.push((ticket.stamp().unwrap().sequence, batch));
         queue.landed(ticket);
     }
-    assert_eq!(seen, [(0, 0..1), (1, 1..4), (4, 4..5)]);
+    assert_eq!(seen, [(1, 0..1), (2, 1..4), (5, 4..5)]);
 }
 
 #[test]
@@ -128,10 +167,11 @@ impl Broker {
             if self.last.contains(&(stamp.sequence, count)) {
                 return Answer::Written;
             }
-            if stamp.sequence != self.next {
+            // Without any batch of this producer every first sequence is good (KIP-360).
+            if stamp.sequence != self.next && !self.log.is_empty() {
                 return Answer::Gap;
             }
-            self.next = advance(self.next, count);
+            self.next = advance(stamp.sequence, count);
             self.last.push_back((stamp.sequence, count));
             if self.last.len() > 5 {
                 self.last.pop_front();
