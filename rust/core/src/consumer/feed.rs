@@ -96,6 +96,11 @@ impl<B: Extent> Feed<B> {
         self.not_before = Some(now + super::jitter(wait));
     }
 
+    /// Whether it failed more than once in a row: its leader is away, and it may stay so for a while.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.failures > 1
+    }
+
     /// When it may be asked, if not now.
     pub(super) fn blocked_until(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|t| *t > now)

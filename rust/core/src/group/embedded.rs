@@ -11,18 +11,20 @@ use parking_lot::Mutex;
 use super::state::GroupState;
 use super::types::{
     ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init, PartitionView,
-    Publish, Published,
+    Publish, Published, StartAt, Unpark,
 };
 
-/// Embedded groups of one process. A group's positions outlive its consumers, so they are never freed while it runs.
+/// Embedded groups of one process. A group's positions outlive its consumers, so they are freed by `delete` only.
 const GROUPS: usize = 1024;
+/// How often what is not urgent is looked after, ms: members that died, topics that nobody reads.
+const TICK: u64 = 1_000;
 
 type Registry = Mutex<HashMap<(String, String), Arc<Embedded>>>;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
 
 /// A group in this process. Two consumers of one process that name the same group on the same cluster share it, and its
-/// positions survive them.
+/// positions survive them. A process may have 1024.
 #[derive(Debug)]
 pub struct Embedded {
     inner: Mutex<Inner>,
@@ -32,28 +34,33 @@ pub struct Embedded {
 #[derive(Debug)]
 struct Inner {
     state: GroupState,
-    /// Members that found no work, in the order they came; bounded by the number of consumers of this process.
+    /// Members that found no work, in the order they came; bounded by the number of waits of this process.
     idle: Vec<Idle>,
     tickets: u64,
+    next_tick: u64,
+    deleted: bool,
 }
 
 #[derive(Debug)]
 struct Idle {
     ticket: u64,
     topics: Vec<Arc<str>>,
+    /// When its timer goes off.
+    armed: u64,
     waker: Waker,
 }
 
 impl Embedded {
-    /// The group of this name on this cluster, made if it is new. Fails when it is there with other settings.
+    /// The group of this name on this cluster, made if it is new. Fails when it is there with other settings and somebody
+    /// relies on those.
     pub fn named(name: &str, cluster: &str, settings: GroupSettings) -> Result<Arc<Self>, GroupError> {
         let mut groups = REGISTRY.lock();
         let key = (cluster.to_owned(), name.to_owned());
         if let Some(group) = groups.get(&key) {
             let mut inner = group.inner.lock();
             if inner.state.settings() != &settings {
-                // Nobody is in it: what the last ones agreed on binds nobody.
-                if inner.state.members() > 0 {
+                // Nobody is in it and nothing is leased: what the last ones agreed on binds nobody.
+                if !inner.state.is_idle() {
                     inner.state.settings().agree(&settings)?;
                 }
                 inner.state.change_settings(settings);
@@ -70,7 +77,8 @@ impl Embedded {
     }
 
     fn new(settings: GroupSettings) -> Self {
-        let inner = Inner { state: GroupState::new(settings, 0), idle: Vec::new(), tickets: 0 };
+        let state = GroupState::new(settings, 0);
+        let inner = Inner { state, idle: Vec::new(), tickets: 0, next_tick: TICK, deleted: false };
         Self { inner: Mutex::new(inner), started: Instant::now() }
     }
 
@@ -79,70 +87,126 @@ impl Embedded {
     }
 
     /// One step of the state machine; who waits for work that it brought is woken.
-    fn step<R>(&self, act: impl FnOnce(&mut GroupState, u64) -> R) -> R {
-        let now = self.now();
-        let mut wake = Vec::new();
+    fn step<R>(&self, act: impl FnOnce(&mut GroupState, u64) -> R) -> Result<R, GroupError> {
         let mut inner = self.inner.lock();
-        let result = act(&mut inner.state, now);
-        if !inner.idle.is_empty() {
-            let Inner { state, idle, .. } = &mut *inner;
-            // As many as there are units, the one that waits longest first; never the whole herd.
-            let mut left = HashMap::new();
-            idle.retain(|waiting| {
-                let left = left
-                    .entry(waiting.topics.clone())
-                    .or_insert_with(|| state.claimable(now, &waiting.topics));
-                if *left == 0 {
-                    return true;
-                }
-                *left -= 1;
-                wake.push(waiting.waker.clone());
-                false
-            });
+        if inner.deleted {
+            return Err(GroupError::Deleted);
         }
+        // Under the lock, so that time never goes back from one step to the next.
+        let now = self.now();
+        if now >= inner.next_tick {
+            inner.next_tick = now + TICK;
+            inner.state.tick(now);
+        }
+        let result = act(&mut inner.state, now);
+        let wake = inner.who_wakes(now);
         drop(inner);
         wake.into_iter().for_each(Waker::wake);
-        result
+        Ok(result)
+    }
+
+    /// Forgets the group: its members get [`GroupError::Deleted`], the next consumer of this name starts a new one.
+    fn delete(self: &Arc<Self>) {
+        REGISTRY.lock().retain(|_, group| !Arc::ptr_eq(group, self));
+        let mut inner = self.inner.lock();
+        inner.deleted = true;
+        inner.state = GroupState::new(inner.state.settings().clone(), 0);
+        let idle = std::mem::take(&mut inner.idle);
+        drop(inner);
+        idle.into_iter().for_each(|waiting| waiting.waker.wake());
     }
 
     /// Waits until a unit of these topics can be claimed, or `most` is over. Dropping it forgets the waiting.
-    async fn work(&self, topics: &[Arc<str>], most: Duration) -> bool {
+    async fn work(&self, topics: &[Arc<str>], most: Duration) -> Result<bool, GroupError> {
         let mut ticket = Ticket { group: self, number: None };
         let until = Instant::now() + most;
         loop {
-            let by_itself =
-                self.inner.lock().state.next_event().map(|at| self.started + Duration::from_millis(at));
-            let wake_at = by_itself.map_or(until, |at| at.min(until));
-            let found = poll_fn(|cx| self.poll_work(&mut ticket, topics, cx.waker()));
-            match tokio::time::timeout_at(wake_at.into(), found).await {
-                Ok(()) => return true,
-                Err(_) if Instant::now() >= until => return false,
+            let next = self.inner.lock().state.next_event(self.now(), topics);
+            let at = (self.started + Duration::from_millis(next)).min(until);
+            let found = poll_fn(|cx| self.poll_work(&mut ticket, topics, next, cx.waker()));
+            match tokio::time::timeout_at(at.into(), found).await {
+                Ok(Ok(Found::Work)) => return Ok(true),
+                Ok(Ok(Found::Sooner)) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) if Instant::now() >= until => return Ok(false),
                 // A lease may have ended, or a unit is due.
-                Err(_) => self.step(GroupState::tick),
-            }
-            if by_itself.is_some_and(|at| at <= Instant::now()) {
-                // Something is due that is not ours (or in its grace): do not spin on it.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                Err(_) => self.step(GroupState::reap)?,
             }
         }
     }
 
-    fn poll_work(&self, ticket: &mut Ticket<'_>, topics: &[Arc<str>], waker: &Waker) -> Poll<()> {
-        let now = self.now();
+    fn poll_work(
+        &self,
+        ticket: &mut Ticket<'_>,
+        topics: &[Arc<str>],
+        armed: u64,
+        waker: &Waker,
+    ) -> Poll<Result<Found, GroupError>> {
         let mut inner = self.inner.lock();
+        if inner.deleted {
+            return Poll::Ready(Err(GroupError::Deleted));
+        }
+        let now = self.now();
         if inner.state.claimable(now, topics) > 0 {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(Found::Work));
+        }
+        if inner.state.next_event(now, topics) < armed {
+            return Poll::Ready(Ok(Found::Sooner));
         }
         let Inner { idle, tickets, .. } = &mut *inner;
         match idle.iter_mut().find(|waiting| Some(waiting.ticket) == ticket.number) {
-            Some(waiting) => waiting.waker.clone_from(waker),
+            Some(waiting) => {
+                waiting.armed = armed;
+                waiting.waker.clone_from(waker);
+            }
             None => {
+                // Woken, and somebody was faster: again at the end of the line.
                 *tickets += 1;
                 ticket.number = Some(*tickets);
-                idle.push(Idle { ticket: *tickets, topics: topics.to_vec(), waker: waker.clone() });
+                let topics = topics.to_vec();
+                idle.push(Idle { ticket: *tickets, topics, armed, waker: waker.clone() });
             }
         }
         Poll::Pending
+    }
+}
+
+/// What ends a wait before its time.
+enum Found {
+    /// A unit can be claimed.
+    Work,
+    /// A unit will be due sooner than the timer was set for.
+    Sooner,
+}
+
+impl Inner {
+    /// As many as there are units, the one that waits longest first; never the whole herd. A partition counts as one unit: who
+    /// claims it leaves the rest of it to be claimed, and so wakes the next.
+    fn who_wakes(&mut self, now: u64) -> Vec<Waker> {
+        let mut wake = Vec::new();
+        if self.idle.is_empty() {
+            return wake;
+        }
+        let state = &self.state;
+        let mut found: HashMap<Vec<Arc<str>>, (usize, u64)> = HashMap::new();
+        self.idle.retain(|waiting| {
+            if !found.contains_key(&waiting.topics) {
+                let topics = &waiting.topics;
+                found.insert(topics.clone(), (state.claimable(now, topics), state.next_event(now, topics)));
+            }
+            let (units, next) = found.get_mut(&waiting.topics).expect("invariant: it was put in above");
+            if *units == 0 {
+                if *next < waiting.armed {
+                    // It stays in line, and sets its timer anew.
+                    wake.push(waiting.waker.clone());
+                }
+                return true;
+            }
+            *units -= 1;
+            wake.push(waiting.waker.clone());
+            false
+        });
+        wake
     }
 }
 
@@ -159,18 +223,18 @@ impl Drop for Ticket<'_> {
             let before = inner.idle.len();
             inner.idle.retain(|waiting| waiting.ticket != number);
             let was_woken = inner.idle.len() == before;
+            // It was woken for a unit that it may not take now: pass that on. (Or it takes it; then one is woken in vain.)
+            let wake = if was_woken { inner.who_wakes(self.group.now()) } else { Vec::new() };
             drop(inner);
-            if was_woken {
-                // Its wake-up may have been for a unit that it will not take now: pass it on.
-                self.group.step(|_, _| ());
-            }
+            wake.into_iter().for_each(Waker::wake);
         }
     }
 }
 
 /// A group, wherever it lives. Each method is one atomic step of it.
 ///
-/// Dropping a future may or may not have done the step; that is why requests can be repeated.
+/// Dropping a future may or may not have done the step; that is why requests can be repeated. Every method fails with
+/// [`GroupError::Deleted`] once the group was deleted.
 #[derive(Debug, Clone)]
 pub enum Coordinator {
     /// In this process.
@@ -181,19 +245,25 @@ impl Coordinator {
     /// See [`GroupState::exchange`].
     pub async fn exchange(&self, request: &ExchangeRequest) -> Result<ExchangeReply, GroupError> {
         let Self::Embedded(group) = self;
-        Ok(group.step(|state, now| state.exchange(now, request)))
+        group.step(|state, now| state.exchange(now, request))
     }
 
     /// See [`GroupState::publish`].
     pub async fn publish(&self, facts: &[Publish]) -> Result<Vec<Published>, GroupError> {
         let Self::Embedded(group) = self;
-        Ok(group.step(|state, _| state.publish(facts)))
+        group.step(|state, _| state.publish(facts, nonce()))
+    }
+
+    /// See [`GroupState::subscribe`]; one answer for each `(topic, exists)`.
+    pub async fn subscribe(&self, topics: &[(Arc<str>, bool)]) -> Result<Vec<StartAt>, GroupError> {
+        let Self::Embedded(group) = self;
+        group.step(|state, _| topics.iter().map(|(topic, exists)| state.subscribe(topic, *exists)).collect())
     }
 
     /// See [`GroupState::init`].
     pub async fn init(&self, starts: &[Init]) -> Result<usize, GroupError> {
         let Self::Embedded(group) = self;
-        Ok(group.step(|state, _| state.init(starts)))
+        group.step(|state, _| state.init(starts, nonce()))
     }
 
     /// See [`GroupState::seek`].
@@ -205,41 +275,83 @@ impl Coordinator {
         offset: i64,
     ) -> Result<bool, GroupError> {
         let Self::Embedded(group) = self;
-        Ok(group.step(|state, _| state.seek(topic, partition, generation, offset)))
+        group.step(|state, _| state.seek(topic, partition, generation, offset, nonce()))
     }
 
-    /// See [`GroupState::tick`].
+    /// See [`GroupState::advance`].
+    pub async fn advance(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        generation: u64,
+        offset: i64,
+    ) -> Result<(), GroupError> {
+        let Self::Embedded(group) = self;
+        group.step(|state, _| state.advance(topic, partition, generation, offset))
+    }
+
+    /// See [`GroupState::pause`].
+    pub async fn pause(
+        &self,
+        topic: &Arc<str>,
+        partition: Option<i32>,
+        paused: bool,
+    ) -> Result<usize, GroupError> {
+        let Self::Embedded(group) = self;
+        group.step(|state, _| state.pause(topic, partition, paused))
+    }
+
+    /// See [`GroupState::unpark`].
+    pub async fn unpark(&self, topic: &Arc<str>, partition: i32, what: Unpark) -> Result<usize, GroupError> {
+        let Self::Embedded(group) = self;
+        group.step(|state, now| state.unpark(now, topic, partition, what))
+    }
+
+    /// See [`GroupState::tick`]. An embedded group does it by itself.
     pub async fn tick(&self) -> Result<(), GroupError> {
         let Self::Embedded(group) = self;
-        group.step(GroupState::tick);
-        Ok(())
+        group.step(GroupState::tick)
     }
 
     /// See [`GroupState::leave`].
     pub async fn leave(&self, consumer: &ConsumerId) -> Result<(), GroupError> {
         let Self::Embedded(group) = self;
-        group.step(|state, now| state.leave(now, consumer));
+        group.step(|state, now| state.leave(now, consumer))
+    }
+
+    /// Forgets the group and its positions. Its members get [`GroupError::Deleted`] from now on.
+    pub async fn delete(&self) -> Result<(), GroupError> {
+        let Self::Embedded(group) = self;
+        group.delete();
         Ok(())
     }
 
     /// See [`GroupState::partitions`].
     pub async fn partitions(&self, topics: &[Arc<str>]) -> Result<Vec<PartitionView>, GroupError> {
         let Self::Embedded(group) = self;
-        Ok(group.step(|state, _| state.partitions(topics)))
+        group.step(|state, _| state.partitions(topics))
     }
 
     /// Waits until a unit of these topics can be claimed (`true`), or `most` is over. Units there are wake as many waiting
     /// members. Cancel-safe: dropping it forgets the waiting, and passes a wake-up on that nobody will use.
     pub async fn work(&self, topics: &[Arc<str>], most: Duration) -> Result<bool, GroupError> {
         let Self::Embedded(group) = self;
-        Ok(group.work(topics, most).await)
+        group.work(topics, most).await
     }
 
     /// The events since anybody asked last.
     pub async fn events(&self) -> Result<Vec<Event>, GroupError> {
         let Self::Embedded(group) = self;
-        Ok(group.step(|state, _| state.take_events()))
+        group.step(|state, _| state.take_events())
     }
+}
+
+/// A generation: random, so that it cannot repeat, whatever part of its history a group forgets. Below 2^53, so that it is a
+/// whole number everywhere.
+fn nonce() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // Fresh keys of the standard library's hash maps: randomness from the system without a dependency.
+    RandomState::new().hash_one(Instant::now()) >> 11
 }
 
 #[cfg(test)]
@@ -322,14 +434,14 @@ mod tests {
         let group = Embedded::named(&name, "c", settings.clone()).unwrap();
         assert!(Arc::ptr_eq(&group, &Embedded::named(&name, "c", settings.clone()).unwrap()));
         assert!(!Arc::ptr_eq(&group, &Embedded::named(&name, "d", settings.clone()).unwrap()));
-        group.step(|state, now| state.exchange(now, &ExchangeRequest::new("a".into(), 1, vec![])));
+        group.step(|state, now| state.exchange(now, &ExchangeRequest::new("a".into(), 1, vec![]))).unwrap();
         let other = GroupSettings { consume_step: 7, ..settings };
         let error = Embedded::named(&name, "c", other.clone()).unwrap_err().to_string();
         assert_eq!(
             error,
             "this consumer has consume-step=7, its group has consume-step=100000; all members must agree"
         );
-        group.step(|state, now| state.leave(now, &"a".into()));
+        group.step(|state, now| state.leave(now, &"a".into())).unwrap();
         Embedded::named(&name, "c", other).unwrap();
     }
 }

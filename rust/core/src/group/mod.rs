@@ -20,5 +20,5 @@ pub use embedded::{Coordinator, Embedded};
 pub use state::GroupState;
 pub use types::{
     Ack, ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init, Nack, Outcome,
-    PartitionView, Publish, Published, Renew, Unit, UnitId,
+    PartitionView, Publish, Published, Renew, StartAt, Unit, UnitId, Unpark,
 };

@@ -65,9 +65,10 @@ pub struct Ack {
     pub high_watermark: i64,
     /// The leader epoch that was of, -1 if none.
     pub leader_epoch: i32,
-    /// Records that were in it, for the average size.
+    /// Offsets that `bytes` is for, 0 if nothing was measured. (Offsets, not records: units are cut by offsets, and compaction
+    /// leaves gaps.)
     pub records: u32,
-    /// Bytes that were in it.
+    /// Bytes of those. Averaged per partition, it sizes the next units.
     pub bytes: u64,
 }
 
@@ -80,9 +81,10 @@ pub struct Nack {
     pub request: u64,
     /// Its end.
     pub end: i64,
-    /// The first offset not handled.
+    /// The first offset not handled; with a delay, the offset of the record that failed. After the last attempt that record
+    /// alone is parked.
     pub progress: i64,
-    /// Wait before it is delivered again. `None`: a graceful release, which is no failed attempt.
+    /// Wait before it is delivered again, at most a day. `None`: a graceful release, which is no failed attempt.
     pub delay: Option<Duration>,
     /// Why, for events.
     pub reason: Arc<str>,
@@ -106,7 +108,7 @@ pub struct Renew {
 pub struct ExchangeRequest {
     /// Who.
     pub consumer: ConsumerId,
-    /// Counts up from 1 with every round that wants units; the same number gets the same units again.
+    /// Counts up from 1 with every round that wants units; the same number gets the same units again, a lower one gets none.
     pub request: u64,
     /// What it may be given units of.
     pub topics: Vec<Arc<str>>,
@@ -120,7 +122,7 @@ pub struct ExchangeRequest {
     pub want: u32,
     /// Most records of a unit: what its readers handle in the time a unit aims at.
     pub max_records: u32,
-    /// A share of the backlog smaller than this is not worth a unit.
+    /// A share of the backlog smaller than this is not worth a unit: a unit costs a fetch. At least 1.
     pub least_records: u32,
     /// Bytes a unit aims at.
     pub target_bytes: u64,
@@ -263,20 +265,79 @@ pub struct PartitionView {
     pub leader_epoch: i32,
     /// Units handed out or waiting for delivery.
     pub in_flight: u32,
+    /// Units that are not delivered any more, after too many attempts.
+    pub parked: u32,
+    /// Whether an operator stopped its delivery.
+    pub paused: bool,
+}
+
+/// Where a partition starts that the group does not read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// Where the configuration says (`use-earliest`).
+    Policy,
+    /// At its first record: it appeared after somebody of the group subscribed to its topic.
+    Earliest,
+}
+
+/// What to do with parked units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpark {
+    /// Deliver them again, with all attempts.
+    Retry,
+    /// Count them as handled.
+    Discard,
 }
 
 /// Something an operator may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Event {
-    Expired { unit: UnitId, consumer: ConsumerId },
-    Nacked { unit: UnitId, consumer: ConsumerId, reason: Arc<str> },
-    Split { unit: UnitId, at: i64 },
-    Parked { unit: UnitId, from: i64, to: i64 },
-    Truncated { topic: Arc<str>, partition: i32, from: i64, to: i64 },
-    Lost { topic: Arc<str>, partition: i32, from: i64, to: i64 },
-    Sought { topic: Arc<str>, partition: i32, to: i64 },
-    Recreated { topic: Arc<str>, partition: i32 },
+    Expired {
+        unit: UnitId,
+        consumer: ConsumerId,
+    },
+    Nacked {
+        unit: UnitId,
+        consumer: ConsumerId,
+        reason: Arc<str>,
+    },
+    Split {
+        unit: UnitId,
+        at: i64,
+    },
+    Parked {
+        unit: UnitId,
+        from: i64,
+        to: i64,
+    },
+    /// So many units are parked that the partition takes no new work.
+    Blocked {
+        topic: Arc<str>,
+        partition: i32,
+        parked: u32,
+    },
+    Truncated {
+        topic: Arc<str>,
+        partition: i32,
+        from: i64,
+        to: i64,
+    },
+    Lost {
+        topic: Arc<str>,
+        partition: i32,
+        from: i64,
+        to: i64,
+    },
+    Sought {
+        topic: Arc<str>,
+        partition: i32,
+        to: i64,
+    },
+    Recreated {
+        topic: Arc<str>,
+        partition: i32,
+    },
 }
 
 /// What all members must agree on; the first one's stand.
@@ -310,7 +371,7 @@ impl GroupSettings {
     }
 
     /// Units of a partition that may be in flight.
-    pub(super) fn units_per_partition(&self) -> u32 {
+    pub(super) const fn units_per_partition(&self) -> u32 {
         match self.ordering {
             Ordering::None => UNITS_PER_PARTITION,
             Ordering::Partition => 1,
@@ -351,8 +412,11 @@ pub enum GroupError {
         /// The member's value.
         member: String,
     },
+    /// The group was deleted while this member used it.
+    #[error("the group was deleted; close this consumer, and connect again to start the group anew")]
+    Deleted,
     /// Too many groups live in this process.
-    #[error("{0} embedded groups live in this process, no more are allowed; close consumers you do not need")]
+    #[error("{0} embedded groups live in this process, no more are allowed; delete those you do not need")]
     TooMany(usize),
 }
 
@@ -361,7 +425,7 @@ impl GroupError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Disagree { .. } => ErrorKind::Config,
-            Self::TooMany(_) => ErrorKind::Group,
+            Self::Deleted | Self::TooMany(_) => ErrorKind::Group,
         }
     }
 }

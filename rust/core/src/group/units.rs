@@ -16,6 +16,10 @@ pub(super) enum Phase {
     Parked,
 }
 
+/// Due never: a waiting unit that may not be delivered as things are (its partition is paused, or another unit of an ordered
+/// partition goes first). Below 2^53, so that it is a whole number everywhere.
+pub(super) const HELD: u64 = 1 << 52;
+
 /// A unit.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
@@ -36,10 +40,19 @@ impl Row {
         self.request == request && self.end == end && self.holder == *consumer
     }
 
+    /// Whether a member has it by this request, and not only had it.
+    pub(super) fn is_leased_by(&self, consumer: &ConsumerId, request: u64) -> bool {
+        self.request == request && self.holder == *consumer && matches!(self.phase, Phase::Leased(_))
+    }
+
     /// Takes in how far its holder is. Never to the end: only an acknowledgement ends a unit.
+    ///
+    /// Attempts are those of the record it stands at. Else five records of a unit that fail once each, and are handled the
+    /// second time, would add up to a unit that failed five times.
     pub(super) fn advance(&mut self, progress: i64) {
         if progress > self.progress && progress < self.end {
             self.progress = progress;
+            self.attempt = self.attempt.min(1);
         }
     }
 }
@@ -51,11 +64,12 @@ impl UnitId {
 }
 
 /// All open units.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Units {
     rows: BTreeMap<UnitId, Row>,
     leased: BTreeSet<(u64, UnitId)>,
-    delayed: BTreeSet<(u64, UnitId)>,
+    /// By topic, so that a claim never looks at units that its member may not have. A topic without any has no entry.
+    delayed: BTreeMap<Arc<str>, BTreeSet<(u64, UnitId)>>,
 }
 
 impl Units {
@@ -88,18 +102,32 @@ impl Units {
 
     fn list(&mut self, id: &UnitId, phase: Phase) {
         match phase {
-            Phase::Leased(until) => self.leased.insert((until, id.clone())),
-            Phase::Delayed(due) => self.delayed.insert((due, id.clone())),
-            Phase::Parked => true,
-        };
+            Phase::Leased(until) => _ = self.leased.insert((until, id.clone())),
+            Phase::Delayed(due) => {
+                self.delayed.entry(Arc::clone(&id.topic)).or_default().insert((due, id.clone()));
+            }
+            Phase::Parked => {}
+        }
     }
 
     fn unlist(&mut self, id: &UnitId, phase: Phase) {
         match phase {
-            Phase::Leased(until) => self.leased.remove(&(until, id.clone())),
-            Phase::Delayed(due) => self.delayed.remove(&(due, id.clone())),
-            Phase::Parked => true,
-        };
+            Phase::Leased(until) => _ = self.leased.remove(&(until, id.clone())),
+            Phase::Delayed(due) => {
+                if let Some(delayed) = self.delayed.get_mut(&id.topic) {
+                    delayed.remove(&(due, id.clone()));
+                    if delayed.is_empty() {
+                        self.delayed.remove(&id.topic);
+                    }
+                }
+            }
+            Phase::Parked => {}
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// The units of a partition, in order of offset.
@@ -112,9 +140,9 @@ impl Units {
         self.rows.range(Self::range(topic, *partition)).next().map(|(_, row)| row.progress)
     }
 
-    /// Whether no unit of its partition stands before it.
-    pub(super) fn is_first(&self, id: &UnitId) -> bool {
-        self.rows.range(Self::range(&id.topic, id.partition)).next().is_some_and(|(first, _)| first == id)
+    /// The last unit of a partition.
+    pub(super) fn last_of(&self, (topic, partition): &(Arc<str>, i32)) -> Option<(UnitId, &Row)> {
+        self.rows.range(Self::range(topic, *partition)).next_back().map(|(id, row)| (id.clone(), row))
     }
 
     fn range(topic: &Arc<str>, partition: i32) -> std::ops::RangeInclusive<UnitId> {
@@ -122,47 +150,75 @@ impl Units {
         id(i64::MIN)..=id(i64::MAX)
     }
 
+    /// What a member has leased, in order of partition and offset. Looks at all leases.
     pub(super) fn held_by(&self, consumer: &ConsumerId) -> Vec<UnitId> {
-        let held = self
-            .rows
-            .iter()
-            .filter(|(_, row)| row.holder == *consumer && matches!(row.phase, Phase::Leased(_)));
-        held.map(|(id, _)| id.clone()).collect()
+        let held = |(_, id): &&(u64, UnitId)| self.rows.get(id).is_some_and(|row| row.holder == *consumer);
+        let mut ids: Vec<UnitId> = self.leased.iter().filter(held).map(|(_, id)| id.clone()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Leases that ended, the oldest first, at most `most`.
     pub(super) fn expired(&self, now: u64, most: usize) -> Vec<UnitId> {
-        self.leased
-            .iter()
-            .take_while(|(until, _)| *until <= now)
-            .take(most)
-            .map(|(_, id)| id.clone())
-            .collect()
+        let ended = self.leased.iter().take_while(|(until, _)| *until <= now);
+        ended.take(most).map(|(_, id)| id.clone()).collect()
     }
 
-    /// Units to be delivered again now.
-    pub(super) fn due(&self, now: u64) -> impl Iterator<Item = &UnitId> {
-        self.delayed.iter().take_while(move |(due, _)| *due <= now).map(|(_, id)| id)
+    /// The unit of these topics that is due for longest.
+    pub(super) fn next_due(&self, now: u64, topics: &[Arc<str>]) -> Option<UnitId> {
+        let firsts = topics.iter().filter_map(|topic| self.delayed.get(topic)?.first());
+        firsts.min().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone())
     }
 
-    pub(super) fn first_due(&self) -> Option<u64> {
-        self.delayed.first().map(|(due, _)| *due)
+    /// How many units of these topics are due.
+    pub(super) fn due_count(&self, now: u64, topics: &[Arc<str>]) -> usize {
+        let delayed = topics.iter().filter_map(|topic| self.delayed.get(topic));
+        delayed.map(|delayed| delayed.iter().take_while(|(due, _)| *due <= now).count()).sum()
+    }
+
+    /// When the first unit of these topics is due.
+    pub(super) fn first_due(&self, topics: &[Arc<str>]) -> Option<u64> {
+        let firsts = topics.iter().filter_map(|topic| self.delayed.get(topic)?.first());
+        firsts.map(|(due, _)| *due).filter(|due| *due != HELD).min()
     }
 
     pub(super) fn first_deadline(&self) -> Option<u64> {
         self.leased.first().map(|(until, _)| *until)
     }
 
+    /// Moves times that are too far in the future: leases to `lease`, waits to `wait`. (Those that are held stay so.)
+    pub(super) fn not_later(&mut self, lease: u64, wait: u64) {
+        let late = |limit: u64| move |(at, _): &&(u64, UnitId)| *at > limit;
+        let leased = self.leased.iter().rev().take_while(late(lease));
+        let delayed = self
+            .delayed
+            .values()
+            .flat_map(|d| d.iter().rev().skip_while(|(due, _)| *due == HELD).take_while(late(wait)));
+        let late: Vec<UnitId> = leased.chain(delayed).map(|(_, id)| id.clone()).collect();
+        for id in &late {
+            self.update(id, |row| {
+                row.phase = match row.phase {
+                    Phase::Leased(_) => Phase::Leased(lease),
+                    Phase::Delayed(_) => Phase::Delayed(wait),
+                    Phase::Parked => Phase::Parked,
+                };
+            });
+        }
+    }
+
     /// Invariant 3: each unit is in exactly one index, by its phase.
     pub(super) fn check(&self) -> Result<(), String> {
         let parked = self.rows.values().filter(|row| row.phase == Phase::Parked).count();
-        if self.rows.len() != self.leased.len() + self.delayed.len() + parked {
+        let delayed: usize = self.delayed.values().map(BTreeSet::len).sum();
+        if self.rows.len() != self.leased.len() + delayed + parked {
             return Err("3: a unit is in no index or in two".to_owned());
         }
         for (id, row) in &self.rows {
             let listed = match row.phase {
                 Phase::Leased(until) => self.leased.contains(&(until, id.clone())),
-                Phase::Delayed(due) => self.delayed.contains(&(due, id.clone())),
+                Phase::Delayed(due) => {
+                    self.delayed.get(&id.topic).is_some_and(|delayed| delayed.contains(&(due, id.clone())))
+                }
                 Phase::Parked => true,
             };
             if !listed {

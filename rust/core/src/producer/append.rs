@@ -232,7 +232,7 @@ impl Shared {
         let least = HEADER_BYTES + bound;
         let plenty = self.memory.used() < self.memory.total() / 2;
         let expected = if plenty { slot.last_bytes + slot.last_bytes / 8 } else { 0 };
-        let wanted = expected.min(batch_bytes + bound).max(FIRST_STEP_BYTES).max(least);
+        let wanted = expected.min(batch_bytes).max(FIRST_STEP_BYTES).max(least);
         let (lease, buffer) = self.buffer(wanted, least).ok_or_else(|| full(least))?;
         let builder = BatchBuilder::from_buffer(buffer);
         let limit = builder.capacity().min(batch_bytes.max(least));

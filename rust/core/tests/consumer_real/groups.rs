@@ -28,6 +28,7 @@ async fn all_once(partitions: i32, readers: usize, codec: Codec) {
     tally.assert_once(total);
     let stats = consumer.stats();
     assert_eq!((stats.units_held, stats.units_fenced, stats.prefetch_bytes), (0, 0, 0), "{stats:?}");
+    assert_eq!(stats.records, total);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,5 +4,6 @@ mod broker;
 mod chunks;
 mod groups;
 mod scaling;
+mod speed;
 mod support;
 mod tail;
