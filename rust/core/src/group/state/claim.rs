@@ -108,9 +108,9 @@ impl GroupState {
     fn unit_size(&self, tp: &Tp, request: &ExchangeRequest) -> i64 {
         let p = &self.partitions[tp];
         let mut size = i64::from(self.settings.consume_step.min(request.max_records));
-        if p.weight > 0 {
-            // Both bounded, so that neither product nor conversion overflows.
-            size = size.min((request.target_bytes.min(1 << 40) * 256 / p.weight) as i64);
+        // Bounded, so that neither product nor conversion overflows.
+        if let Some(by_bytes) = (request.target_bytes.min(1 << 40) * 256).checked_div(p.weight) {
+            size = size.min(by_bytes as i64);
         }
         if !self.ordered() {
             let known = |topic: &Arc<str>| self.topics.get(topic);

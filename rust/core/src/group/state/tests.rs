@@ -325,16 +325,19 @@ fn a_repeated_claim_has_a_whole_lease() {
 #[test]
 fn an_ordered_holder_that_was_overtaken_cannot_take_its_unit_back() {
     let settings =
-        GroupSettings { ordering: Ordering::Partition, max_attempts: 1, consume_step: 5, ..settings() };
+        GroupSettings { ordering: Ordering::Partition, max_attempts: 2, consume_step: 5, ..settings() };
     let lease = settings.lease;
     let mut state = with_backlog(settings, 1, 10);
     let alive = |state: &mut GroupState, from: u64, to: u64| {
         (from..to).step_by(1_000).for_each(|now| _ = state.exchange(now, &says("z")));
     };
     // The first record is parked, the rest is with a, who falls silent.
-    let unit = claim(&mut state, "a", 1, 1).remove(0);
-    refuse(&mut state, "a", &unit, 0, Some(0));
-    let rest = claim(&mut state, "a", 2, 1).remove(0);
+    for number in 1..=2 {
+        let unit = claim(&mut state, "a", number, 1).remove(0);
+        refuse(&mut state, "a", &unit, 0, Some(0));
+    }
+    let rest = claim(&mut state, "a", 3, 1).remove(0);
+    assert_eq!((rest.start, view(&state).parked), (1, 1));
     alive(&mut state, 0, lease + 1_000);
     // The operator wants the parked one to go first; b has it.
     state.unpark(lease, &topic(), 0, Unpark::Retry);
