@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::{free_port, loopback, unique};
 
+/// What a broker says when it takes requests.
+const STARTED: &str = "Kafka Server started";
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -141,7 +143,10 @@ impl RealKafka {
         command.arg(self.properties());
         self.child = Some(spawn(command).expect("java can be started"));
         let until = Instant::now() + START_WITHIN;
-        while TcpStream::connect_timeout(&loopback(self.port), Duration::from_secs(1)).is_err() {
+        // Its own word, not only the port: somebody else may have taken that meanwhile.
+        while !self.log("broker.log").contains(STARTED)
+            || TcpStream::connect_timeout(&loopback(self.port), Duration::from_secs(1)).is_err()
+        {
             let ended = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
             assert!(
                 !ended && Instant::now() < until,
@@ -170,7 +175,8 @@ impl RealKafka {
         let out = File::create(self.dir.join(log)).expect("the temporary folder can be written");
         let err = out.try_clone().expect("a file can be opened twice");
         command
-            .args(["-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
+            .args(["-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"])
+            .args(["-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info", "-cp"])
             .arg(format!("{}/*", jars().display()))
             .arg(class)
             .stdin(Stdio::null())

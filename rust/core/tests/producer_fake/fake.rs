@@ -1,7 +1,7 @@
 //! A cluster of two brokers that exist in this process and do what a test tells them.
 //!
 //! They check sequences as Kafka does (the last five batches of a producer are recognized, a gap is refused, a new epoch begins
-//! at 0), and keep what was written, so that a test can ask for exactly once and for order.
+//! at 0, but a producer that is not known may begin anywhere), and keep what was written, so that a test can ask for exactly once and for order.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -32,8 +32,8 @@ pub(crate) enum Fate {
     WriteAndBreak,
     /// Nothing is written and nobody answers.
     Silence,
-    /// The broker forgets the producers it knew, then writes if it can.
-    Forget,
+    /// The broker has older numbers than it had, as after a failover that lost the last batches; then it writes if it can.
+    FallBack,
     /// The partition moves to the other broker, which refuses here.
     Move,
 }
@@ -259,8 +259,11 @@ impl Fake {
                         silent = true;
                         (0, -1)
                     }
-                    Fate::Forget => {
-                        partition.producers.clear();
+                    Fate::FallBack => {
+                        for known in partition.producers.values_mut() {
+                            known.next -= 1;
+                            known.last.clear();
+                        }
                         write(partition)
                     }
                     Fate::Move => {
@@ -273,6 +276,11 @@ impl Fake {
                     index: data.index,
                     error_code,
                     base_offset,
+                    current_leader: if error_code == 6 {
+                        partition.leader()
+                    } else {
+                        LeaderIdAndEpoch::default()
+                    },
                     ..PartitionProduceResponse::default()
                 });
             }
@@ -296,6 +304,11 @@ impl Fake {
 }
 
 impl Partition {
+    /// Brokers of version 10 and later name it in a refusal (KIP-951).
+    fn leader(&self) -> LeaderIdAndEpoch {
+        LeaderIdAndEpoch { leader_id: self.leader, leader_epoch: self.epoch }
+    }
+
     /// Code and base offset.
     fn write(&mut self, records: Bytes) -> (i16, i64) {
         let mut batches = Batches::new(records);
@@ -304,7 +317,9 @@ impl Partition {
         let (id, epoch, sequence) = (batch.producer_id(), batch.producer_epoch(), batch.base_sequence());
         let count = batch.record_count() as i32;
         if id >= 0 {
-            let known = self.producers.entry(id).or_insert(Known { epoch: -1, ..Known::default() });
+            let stranger = || Known { epoch, next: sequence, ..Known::default() };
+            let known = self.producers.entry(id).or_insert_with(stranger);
+            self.epochs_seen.push(epoch);
             if epoch < known.epoch {
                 return (47, -1);
             }
@@ -313,7 +328,6 @@ impl Partition {
                     return (45, -1);
                 }
                 *known = Known { epoch, ..Known::default() };
-                self.epochs_seen.push(epoch);
             } else if known.last.contains(&(sequence, count)) {
                 return (46, -1);
             }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use super::model::{self, Found};
 use super::*;
+use crate::wire::Uuid;
 
 /// A unit in a consumer's hands.
 pub(super) struct Held {
     unit: Unit,
     /// The first offset not handled.
     position: i64,
-    /// The leader epoch it reads under.
+    /// The topic and the leader epoch it reads under.
+    topic_id: Uuid,
     epoch: i32,
 }
 
@@ -120,9 +122,11 @@ impl Sim {
         let tp = held.tp();
         let log = self.logs[tp.0].get(tp.1);
         let Some(log) = log else { return Read::Dropped };
-        if self.view(tp).is_some_and(|view| view.topic_id != log.id) {
+        if held.topic_id != log.id {
             // Its fetch says: unknown topic id. It looks the topic up, and the group drops the unit.
-            self.init(tp.0);
+            if self.view(tp).is_some_and(|view| view.topic_id == held.topic_id) {
+                self.init(tp.0);
+            }
             return Read::Dropped;
         }
         if log.epoch() != held.epoch {
@@ -271,7 +275,9 @@ impl Sim {
                 self.fail(&format!("a unit that is none: {unit:?}"));
             }
             if !client.held.iter().any(|h| h.unit.id == unit.id && h.unit.request == unit.request) {
-                client.held.push(Held { position: unit.start, epoch: unit.leader_epoch, unit });
+                let view = self.view((model::number(&unit.topic), unit.partition as usize));
+                let topic_id = view.map_or_else(Uuid::default, |view| view.topic_id);
+                client.held.push(Held { position: unit.start, topic_id, epoch: unit.leader_epoch, unit });
             }
         }
     }
