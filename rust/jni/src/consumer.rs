@@ -8,7 +8,7 @@ use std::time::Duration;
 use jni::sys::{jboolean, jint, jlong, jlongArray, jobject, jstring};
 use kafka_fast::config::Config;
 use kafka_fast::consumer::{
-    CloseError, Consumer, ConsumerError, Filled, GroupConf, ReadError, Reader, SlotControl,
+    CloseError, Consumer, ConsumerError, ConsumerStats, Filled, GroupConf, ReadError, Reader, SlotControl,
 };
 use kafka_fast::error::ErrorKind;
 use parking_lot::{Mutex, RwLock};
@@ -29,8 +29,10 @@ failure_from!(ConsumerError, CloseError, ReadError);
 /// What a handle points to. Lives until the Java object is unreachable; `close` is a state.
 struct Shell {
     state: AtomicU8,
-    /// There once `connect` has succeeded.
-    core: OnceLock<Consumer>,
+    /// There from the end of `connect` to that of `close`, so that a closed handle keeps little.
+    core: RwLock<Option<Consumer>>,
+    /// The last counters, from the end of `close` on.
+    last: OnceLock<ConsumerStats>,
     conf: Config,
     group: GroupConf,
     /// Readers may start tasks, and Java threads have no runtime of their own.
@@ -68,10 +70,26 @@ impl Shell {
         slot.cloned().ok_or_else(|| Failure::new(ErrorKind::Internal, format!("there is no slot {id}")))
     }
 
-    fn open(&self) -> Result<&Consumer, Failure> {
+    fn open(&self) -> Result<Consumer, Failure> {
         self.usable()?;
-        let closed = || Failure::new(ErrorKind::Closed, "This Consumer was closed");
-        if self.is_open() { self.core.get().ok_or_else(closed) } else { Err(closed()) }
+        let core = if self.is_open() { self.core.read().clone() } else { None };
+        core.ok_or_else(|| Failure::new(ErrorKind::Closed, "This Consumer was closed"))
+    }
+
+    /// Closes the core, if there is one, and lets go of it and of what its readers hold. Control cells stay, for Java
+    /// threads may be about to write theirs.
+    async fn close_core(&self, wait: Duration) -> Result<(), Failure> {
+        let core = self.core.read().clone();
+        let Some(core) = core else { return Ok(()) };
+        let end = core.close(wait).await;
+        let _ = self.last.set(core.stats());
+        let slots: Vec<_> = self.slots.read().iter().flatten().cloned().collect();
+        for slot in slots {
+            let reader = slot.reader.lock().take();
+            drop(reader);
+        }
+        self.core.write().take();
+        Ok(end?)
     }
 }
 
@@ -98,7 +116,8 @@ entry! {
         let group = GroupConf::embedded(env.string(group)?);
         Ok(guard::handle_of(Arc::new(Shell {
             state: AtomicU8::new(OPEN),
-            core: OnceLock::new(),
+            core: RwLock::new(None),
+            last: OnceLock::new(),
             conf,
             group,
             runtime: runtime::handle()?,
@@ -118,10 +137,10 @@ entry! {
         service::spawn(token, limit, async move {
             let topics: Vec<&str> = topics.split('\0').collect();
             let core = Consumer::connect(shell.conf.clone(), shell.group.clone(), &topics).await?;
-            let core = shell.core.get_or_init(|| core);
+            *shell.core.write() = Some(core);
             // Either this sees the close, or the close sees the core.
             if !shell.is_open() {
-                core.close(Duration::ZERO).await?;
+                shell.close_core(Duration::ZERO).await?;
             }
             Ok(0)
         })?;
@@ -141,6 +160,10 @@ entry! {
         let slot = Slot { reader: Mutex::new(Some(reader)), control, waker: service::Unpark::waker(token) };
         let slot = Some(Arc::new(slot));
         let mut slots = shell.slots.write();
+        // Under the lock that `close_core` collects the readers with: it sees this one, or this sees the close.
+        if !shell.is_open() {
+            return Ok(-1);
+        }
         let free = slots.iter().position(Option::is_none).unwrap_or(slots.len());
         if free == slots.len() {
             slots.push(slot);
@@ -293,7 +316,9 @@ entry! {
 entry! {
     /// `static native void stats(long handle, long[] into)`: counters, in the order of `ConsumerStats.java`.
     fn Java_kafkafast_NativeConsumer_stats(env, handle: jlong, into: jlongArray) -> (), else (); {
-        let s = shell(handle).core.get().map(Consumer::stats).unwrap_or_default();
+        let shell = shell(handle);
+        let live = shell.core.read().as_ref().map(Consumer::stats);
+        let s = live.or_else(|| shell.last.get().cloned()).unwrap_or_default();
         let values = [
             s.records, s.units_done, s.units_released, s.units_failed, s.units_fenced, s.units_stuck, s.records_lost,
             s.fetches, s.bytes_fetched, s.exchanges, s.units_held, s.readers, s.prefetch_bytes,
@@ -311,9 +336,7 @@ entry! {
         let _ = shell.state.compare_exchange(OPEN, CLOSED, Ordering::SeqCst, Ordering::SeqCst);
         let limit = millis(wait).saturating_add(Duration::from_secs(10));
         service::spawn(token, limit, async move {
-            if let Some(core) = shell.core.get() {
-                core.close(millis(wait)).await?;
-            }
+            shell.close_core(millis(wait)).await?;
             Ok(0)
         })?;
         Ok(())

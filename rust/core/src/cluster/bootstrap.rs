@@ -40,13 +40,13 @@ pub(super) async fn bootstrap(inner: &Arc<Inner>, within: Duration) -> Result<()
             Err(e) => errors = e,
         }
         let hopeless = |(_, e): &(_, CallError)| matches!(e, CallError::Connect(e) if e.is_definite());
-        let pause = wait.fail();
-        // A try shorter than half a second could only say that it was too short.
-        let over = Instant::now() + pause + 2 * LAST_WORDS >= deadline;
+        // A try shorter than that could only say that it was too short.
+        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_WORDS);
+        let over = left.is_zero();
         if over || (!errors.is_empty() && errors.iter().all(hopeless)) {
             return Err(no_answer(errors, over.then_some(within)));
         }
-        sleep(pause).await;
+        sleep(wait.fail().min(left)).await;
     }
 }
 

@@ -96,6 +96,15 @@ pub enum Codec {
     Snappy,
 }
 
+/// How a broker is spoken to (`security.protocol`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecurityProtocol {
+    /// In the clear.
+    Plaintext,
+    /// By TLS; not possible yet, `connect` says so.
+    Ssl,
+}
+
 /// Whether units of one partition may be worked on at the same time (`ordering`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ordering {
@@ -172,6 +181,8 @@ pub struct Config {
     pub unit_bytes: usize,
     /// Whether units of one partition run side by side.
     pub ordering: Ordering,
+    /// How brokers are spoken to.
+    pub security: SecurityProtocol,
     /// Whether `connect` returns without having reached a broker.
     pub lazy_connect: bool,
     /// Names that were accepted and mean nothing here; each is one warning at connect.
@@ -213,6 +224,7 @@ impl Default for Config {
             unit_target: Duration::from_millis(250),
             unit_bytes: 4 << 20,
             ordering: Ordering::None,
+            security: SecurityProtocol::Plaintext,
             lazy_connect: false,
             ignored: Vec::new(),
         }
@@ -252,6 +264,9 @@ pub enum ConfigError {
         /// The codec asked for.
         value: String,
     },
+    /// A way of speaking to brokers that this version does not know.
+    #[error("security.protocol: {0} is not supported yet; use PLAINTEXT")]
+    UnsupportedSecurity(String),
     /// Two settings contradict each other.
     #[error("{0}")]
     Contradiction(String),

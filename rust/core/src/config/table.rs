@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Acks, BrokerAddress, Codec, Config, ConfigError, Ordering};
+use super::{Acks, BrokerAddress, Codec, Config, ConfigError, Ordering, SecurityProtocol};
 
 /// One setting: its names, what it is for, and how it is read and written.
 pub struct Setting {
@@ -278,6 +278,26 @@ pub static SETTINGS: &[Setting] = &[
             Ok(())
         },
         get: |c| format!("{:?}", c.ordering).to_ascii_lowercase(),
+    },
+    Setting {
+        name: "security.protocol",
+        aliases: &[],
+        doc: "How brokers are spoken to: PLAINTEXT; SSL and SASL are to come.",
+        set: |c, name, v| {
+            c.security = match v.to_ascii_uppercase().as_str() {
+                "PLAINTEXT" => SecurityProtocol::Plaintext,
+                "SSL" => SecurityProtocol::Ssl,
+                other @ ("SASL_PLAINTEXT" | "SASL_SSL") => {
+                    return Err(ConfigError::UnsupportedSecurity(other.to_owned()));
+                }
+                _ => {
+                    let expected = "a security protocol (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL)";
+                    return Err(ConfigError::BadValue { name, value: v.to_owned(), expected });
+                }
+            };
+            Ok(())
+        },
+        get: |c| format!("{:?}", c.security).to_ascii_uppercase(),
     },
     flag!("lazy-connect", [], lazy_connect, "Whether connect returns without having reached a broker."),
 ];

@@ -198,7 +198,7 @@ mod tests {
                 at += gap + length;
             }
             let mut cache = Cache::default();
-            let mut known = vec![false; 200];
+            let mut known = [false; 200];
             for (first, inside, count) in fetches {
                 let first = first % log.len();
                 let floor = if first == 0 { 0 } else { log[first - 1].1 };

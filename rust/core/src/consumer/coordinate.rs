@@ -7,7 +7,7 @@ use super::publish::publish;
 use super::shared::Shared;
 use super::state::Phase;
 use crate::error::ErrorKind;
-use crate::group::GroupError;
+use crate::group::{ExchangeReply, ExchangeRequest, GroupError};
 
 /// Wait after a failed exchange, doubling with jitter.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -16,28 +16,30 @@ const RETRY_MOST: Duration = Duration::from_secs(1);
 /// Longest wait for work in the group; the heartbeat comes sooner.
 const WORK_WAIT: Duration = Duration::from_secs(30);
 
+/// Least time between two looks at the deadlines while an exchange is under way.
+const TICK_LEAST: Duration = Duration::from_millis(100);
+
 /// Exchanges until the consumer is closed and the group was told everything.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut failures = 0;
     let mut last_learned = Instant::now();
     loop {
         let now = Instant::now();
-        let (next, request, phase) = shared.with(|state| {
+        let (next, unsaid, request, phase) = shared.with(|state| {
             let next = state.tick(now);
             if now >= last_learned + state.limits.heartbeat {
                 last_learned = now;
                 state.learn_midway(now);
             }
-            (next, state.exchange(now), state.phase)
+            (next, state.unsaid(now), state.exchange(now), state.phase)
         });
-        let unsaid = shared.with(|state| state.unsaid());
         if !unsaid.is_empty() {
             publish(&shared, &unsaid).await;
         }
         let retry_at = match request {
             Some(request) => {
                 let sent = Instant::now();
-                match shared.coordinator.exchange(&request).await {
+                match exchange(&shared, &request, next).await {
                     Ok(reply) => {
                         failures = 0;
                         shared.with(|state| state.answered(reply, sent, Instant::now()));
@@ -72,6 +74,25 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
     }
     leave(&shared).await;
+}
+
+/// One exchange. It may take a round trip or hang: deadlines are looked after meanwhile.
+async fn exchange(
+    shared: &Shared,
+    request: &ExchangeRequest,
+    mut next: Instant,
+) -> Result<ExchangeReply, GroupError> {
+    let mut call = std::pin::pin!(shared.coordinator.exchange(request));
+    loop {
+        tokio::select! {
+            biased;
+            reply = &mut call => return reply,
+            () = tokio::time::sleep_until(next.into()) => {
+                let now = Instant::now();
+                next = shared.with(|state| state.tick(now)).max(now + TICK_LEAST);
+            }
+        }
+    }
 }
 
 /// Waits for something to do: a kick, work in the group, or time. After a failure only for `retry_at`: what is to be

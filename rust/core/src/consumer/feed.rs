@@ -86,7 +86,7 @@ impl<B: Extent> Feed<B> {
 
     /// Estimated bytes of `offsets` offsets; `None` while nothing is known.
     pub(super) fn estimate(&self, offsets: i64) -> Option<usize> {
-        (self.bytes_per_offset > 0.0).then(|| (self.bytes_per_offset * offsets as f64) as usize)
+        (self.bytes_per_offset > 0.0).then_some((self.bytes_per_offset * offsets as f64) as usize)
     }
 
     /// Notes a failure: this partition is left alone for a while.
@@ -96,13 +96,13 @@ impl<B: Extent> Feed<B> {
         self.not_before = Some(now + super::jitter(wait));
     }
 
+    /// Whether it failed more than once in a row: its leader is away, and it may stay so for a while.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.failures > 1
+    }
+
     /// When it may be asked, if not now.
     pub(super) fn blocked_until(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|t| *t > now)
-    }
-
-    /// How often in a row it failed.
-    pub(super) const fn failures(&self) -> u32 {
-        self.failures
     }
 }

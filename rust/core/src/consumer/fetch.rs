@@ -68,10 +68,12 @@ async fn one(shared: Arc<Shared>, fetch: NodeFetch, charge: Charge) {
     match answer {
         Ok(answer) => {
             Counters::add(&shared.counters.fetches, 1);
+            let pause = answer.throttle_time_ms;
             let parts = sort_answer(&shared, &fetch.wants, answer, charge);
             for part in parts {
                 take(&shared, part).await;
             }
+            throttle(pause).await;
         }
         Err(error) => {
             tracing::debug!(node, "fetch failed: {error}");
@@ -105,13 +107,14 @@ pub(super) async fn call(
 ) -> Result<FetchResponse, CallError> {
     let request = request(shared, wants, max_wait, min_bytes);
     let timeout = shared.conf.fetch_timeout.max(max_wait + Duration::from_secs(1));
-    let answer = shared.cluster.call(node, purpose, &request, timeout).await?;
-    if answer.throttle_time_ms > 0 {
-        // KIP-219: the broker has answered and now keeps quiet; asking sooner only waits in its queue.
-        let pause = Duration::from_millis(answer.throttle_time_ms.unsigned_abs().into());
-        tokio::time::sleep(pause.min(Duration::from_secs(30))).await;
+    shared.cluster.call(node, purpose, &request, timeout).await
+}
+
+/// A broker that throttles us has answered and now keeps quiet: asking sooner only waits in its queue (KIP-219).
+pub(super) async fn throttle(millis: i32) {
+    if let Ok(millis @ 1..) = u64::try_from(millis) {
+        tokio::time::sleep(Duration::from_millis(millis).min(Duration::from_secs(30))).await;
     }
-    Ok(answer)
 }
 
 fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_bytes: i32) -> FetchRequest {
@@ -127,7 +130,7 @@ fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_bytes: i32) 
         match topics.iter_mut().find(|topic| *topic.topic == *want.tp.topic) {
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(FetchTopic {
-                topic: Arc::clone(&want.tp.topic).into(),
+                topic: Arc::clone(&want.tp.topic),
                 topic_id: topic_id(shared, &want.tp.topic),
                 partitions: vec![partition],
             }),
@@ -223,7 +226,11 @@ async fn take(shared: &Arc<Shared>, part: Part) {
         }),
         ErrorCode::OFFSET_OUT_OF_RANGE => out_of_range(shared, &want).await,
         error => {
-            tracing::debug!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {error}");
+            if error.refresh_metadata() {
+                tracing::debug!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {error}");
+            } else {
+                tracing::warn!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {error}");
+            }
             // Whatever it is, it may be that we asked the wrong broker; the attempt of the unit does not change.
             shared.cluster.request_refresh(&want.tp.topic);
             shared.with(|state| state.fetch_failed(&want, now));

@@ -279,6 +279,8 @@ impl<B: Extent> State<B> {
         let tp = Tp { topic: Arc::clone(&view.topic), partition: view.partition };
         let feed = self.feeds.entry(tp).or_default();
         feed.cursor = view.cursor;
+        // Others took it.
+        feed.cache.forget_below(view.cursor);
         feed.high_watermark = feed.high_watermark.max(view.high_watermark);
         feed.epoch = feed.epoch.max(view.leader_epoch);
     }

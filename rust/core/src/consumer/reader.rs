@@ -23,6 +23,7 @@ use super::piece::Piece;
 use super::shared::{Handle, Shared};
 use super::slot::{Runs, Slot};
 use super::state::{More, Take, UnitKey};
+use super::stats::Counters;
 use crate::wire::records::{BatchError, OpenBatch, RecordRef};
 
 /// Records between two looks at the clock when records are handed out one by one.
@@ -36,6 +37,8 @@ pub struct Reader {
     current: Option<Current>,
     /// The runs of the next chunk; swapped with the slot's, so nothing is allocated per chunk.
     runs: Runs,
+    /// Whether a chunk is out: its records are mapped in the slot.
+    chunk_out: bool,
     /// Whether the consumer knows that nobody asks us now and no record is in anybody's hands.
     idle: bool,
     until_clock: u32,
@@ -120,10 +123,24 @@ fn find<'a>(
     }
 }
 
+/// About what a record needs in a chunk.
+fn record_bytes(record: &RecordRef<'_>) -> usize {
+    let key = record.key.map_or(0, <[u8]>::len);
+    64 + key + record.value.map_or(0, <[u8]>::len) + record.headers.raw().len()
+}
+
 impl Reader {
     pub(super) fn new(handle: Handle) -> Self {
         let slot = handle.shared().with(|state| state.add_reader(Instant::now()));
-        Self { handle, slot, current: None, runs: Runs::default(), idle: false, until_clock: CLOCK_EVERY }
+        Self {
+            handle,
+            slot,
+            current: None,
+            runs: Runs::default(),
+            chunk_out: false,
+            idle: false,
+            until_clock: CLOCK_EVERY,
+        }
     }
 
     /// The next record; `None` after close. Asking for it acknowledges the one before.
@@ -226,6 +243,7 @@ impl Reader {
             let records = self.runs.len();
             if records > 0 {
                 self.slot.publish(&mut self.runs);
+                self.chunk_out = true;
                 return Poll::Ready(Ok(Filled::Records(records)));
             }
         }
@@ -244,6 +262,8 @@ impl Reader {
                         current.walk.take(offset, pos);
                         current.records += 1;
                     }
+                    // A sink that has no room even when empty: said as a size, or the caller would spin.
+                    Put::Full if self.runs.len() == 0 => return Some(record_bytes(&record)),
                     Put::Full => return None,
                     Put::TooSmall(_) if self.runs.len() > 0 => return None,
                     Put::TooSmall(needed) => return Some(needed),
@@ -301,7 +321,7 @@ impl Reader {
     }
 
     fn give_back(&mut self, failure: Option<(Option<Duration>, Arc<str>)>) {
-        let Some(current) = self.current.take() else { return };
+        let Some(current) = self.put_down() else { return };
         let from = self.slot.unhandled();
         let busy = current.since.elapsed().saturating_sub(current.waited);
         self.shared().with(|state| {
@@ -309,6 +329,14 @@ impl Reader {
             state.give_back(self.slot.id, current.key, from, failure);
         });
         self.slot.restart(from);
+    }
+
+    /// Takes the unit out of our hands; what becomes of it is the caller's business.
+    fn put_down(&mut self) -> Option<Current> {
+        self.chunk_out = false;
+        let current = self.current.take()?;
+        Counters::add(&self.shared().counters.records, current.records);
+        Some(current)
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -320,13 +348,16 @@ impl Reader {
         if std::mem::take(&mut self.idle) {
             self.shared().with(|state| state.start_asking(self.slot.id));
         }
-        if let Some(current) = &mut self.current {
+        let Some(current) = &mut self.current else { return };
+        if std::mem::take(&mut self.chunk_out) {
             if self.slot.control.revoked.load(Ordering::Acquire)
                 && let Some(after) = self.slot.after_taken()
             {
                 current.walk.position = after;
             }
             self.slot.restart(current.walk.position);
+        } else {
+            self.slot.at(current.walk.position);
         }
     }
 
@@ -398,13 +429,13 @@ impl Reader {
                 current.waited +=
                     current.starving_since.take().map_or(Duration::ZERO, |since| since.elapsed());
             }
-            More::Gone => self.current = None,
+            More::Gone => drop(self.put_down()),
             More::Complete => {
                 let waited =
                     current.waited + current.starving_since.map_or(Duration::ZERO, |since| since.elapsed());
                 let busy = current.since.elapsed().saturating_sub(waited);
                 let (key, records) = (current.key, current.records);
-                self.current = None;
+                self.put_down();
                 self.handle.shared().with(|state| state.finish(self.slot.id, key, records, busy));
             }
         }
@@ -424,7 +455,7 @@ impl Reader {
             return false;
         }
         // The heartbeat may have renewed it since we looked last.
-        match self.handle.shared().with(|state| state.deadline(current.key)) {
+        match self.handle.shared().with(|state| state.deadline(self.slot.id, current.key)) {
             Some(deadline) => {
                 current.deadline = deadline;
                 now >= deadline
@@ -435,7 +466,7 @@ impl Reader {
 
     /// The unit is revoked, or the consumer closes: what is handled is handled, the rest goes back.
     fn abandon(&mut self) {
-        let Some(current) = self.current.take() else { return };
+        let Some(current) = self.put_down() else { return };
         self.handle
             .shared()
             .with(|state| state.give_back(self.slot.id, current.key, current.walk.position, None));
@@ -443,7 +474,7 @@ impl Reader {
 
     /// A batch of the unit cannot be read.
     fn fail(&mut self, error: &BatchError) {
-        let Some(current) = self.current.take() else { return };
+        let Some(current) = self.put_down() else { return };
         tracing::warn!(
             topic = &*current.info.topic,
             partition = current.info.partition,

@@ -103,6 +103,8 @@ struct World {
     names: u32,
     /// Whether things fail.
     faults: bool,
+    /// The partition whose leader is away.
+    dead: Option<i32>,
 }
 
 impl World {
@@ -134,6 +136,7 @@ impl World {
             delivered: BTreeMap::new(),
             names: 0,
             faults,
+            dead: None,
         };
         let count = 1 + world.dice.roll(3);
         (0..count).for_each(|_| world.join());
@@ -184,15 +187,18 @@ impl World {
     }
 
     fn say(&mut self, partition: i32, high_watermark: i64) {
-        self.group.publish(&[Publish {
-            topic: "t".into(),
-            partition,
-            topic_id: Uuid::default(),
-            leader_epoch: 0,
-            high_watermark,
-            log_start: 0,
-            epoch_end: None,
-        }], 1);
+        self.group.publish(
+            &[Publish {
+                topic: "t".into(),
+                partition,
+                topic_id: Uuid::default(),
+                leader_epoch: 0,
+                high_watermark,
+                log_start: 0,
+                epoch_end: None,
+            }],
+            1,
+        );
     }
 
     /// As a broker: whole batches from the one that holds `position`, up to `bytes`, one at least if it is `first`.
@@ -218,7 +224,7 @@ impl World {
         let (now, millis) = (self.now, self.millis());
         let state = &mut self.consumers[c].state;
         state.tick(now);
-        let unsaid = state.unsaid();
+        let unsaid = state.unsaid(now);
         let request = state.exchange(now);
         for seen in unsaid {
             self.say(seen.tp.partition, seen.high_watermark);
@@ -253,7 +259,7 @@ impl World {
         let now = self.now;
         let mut first = true;
         for want in &fetch.wants {
-            if self.faults && self.dice.one_in(8) {
+            if self.dead == Some(want.tp.partition) || (self.faults && self.dice.one_in(8)) {
                 self.consumers[c].state.fetch_failed(want, now);
                 continue;
             }
@@ -276,7 +282,8 @@ impl World {
         if let Some(current) = &mut reader.current {
             current.hand = None;
             reader.slot.restart(current.position);
-            if reader.slot.control.is_revoked() || state.deadline(current.key).is_none_or(|d| now >= d) {
+            if reader.slot.control.is_revoked() || state.deadline(slot, current.key).is_none_or(|d| now >= d)
+            {
                 let (key, from) = (current.key, current.position);
                 reader.current = None;
                 state.give_back(slot, key, from, None);
@@ -448,6 +455,35 @@ fn whatever_fails_no_record_is_skipped() {
         for record in world.records() {
             let times = world.delivered.get(&record).copied().unwrap_or(0);
             assert!(times >= 1, "seed {seed}: record {record:?} was skipped");
+        }
+    }
+}
+
+#[test]
+fn a_leader_that_is_away_holds_up_its_own_partitions_only() {
+    for seed in 3000..3010 {
+        let mut world = World::new(seed, false);
+        (0..200).for_each(|_| world.turn(true));
+        world.dead = Some(0);
+        for _ in 0..60 {
+            world.produce();
+        }
+        let done = |world: &World, first: i32| {
+            let views = world.group.partitions(&["t".into()]);
+            views.into_iter().all(|p| p.partition < first || p.low_watermark >= world.end(p.partition))
+        };
+        for round in 0.. {
+            assert!(round < 200_000, "seed {seed}: {:?}", world.group.partitions(&["t".into()]));
+            world.turn(false);
+            if done(&world, 1) {
+                break;
+            }
+        }
+        assert!(!done(&world, 0), "seed {seed}: partition 0 had something to read");
+        world.dead = None;
+        world.drain();
+        for record in world.records() {
+            assert_eq!(world.delivered.get(&record), Some(&1), "seed {seed}: {record:?}");
         }
     }
 }

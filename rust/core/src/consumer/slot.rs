@@ -43,8 +43,8 @@ impl Slot {
         self.position.store(offset, Ordering::Relaxed);
     }
 
-    /// Says that the record at `offset` is in the application's hands and those before it are handled. One record at a
-    /// time; no chunk is out.
+    /// Says that everything below `offset` is handled; the record at `offset` may be in the application's hands. No chunk
+    /// is out.
     pub(super) fn at(&self, offset: i64) {
         // Relaxed: a heartbeat that sees an older value repeats a little more after a crash, and never skips.
         self.position.store(offset, Ordering::Relaxed);

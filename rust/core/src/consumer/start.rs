@@ -6,7 +6,7 @@
 //! KAFKA-12478).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::ConsumerError;
 use super::plan::Seen;
@@ -19,8 +19,10 @@ use crate::cluster::{
 use crate::group::{Init, PartitionView};
 use crate::wire::Uuid;
 
-/// How often topics that did not exist are looked for, and grown topics by the organiser.
+/// How often the organiser looks whether topics have grown.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often a topic that did not exist is looked for: somebody may be waiting for its first record.
+const MISSING_EVERY: Duration = Duration::from_millis(250);
 
 /// Why a partition is met now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,15 +72,21 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<()
 
 /// Looks for what appears later, until the consumer is over.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let mut grown_at = Instant::now();
     loop {
+        let missing = shared.with(|s| s.topics().iter().any(|topic| !s.topic_ids.contains_key(topic)));
         tokio::select! {
-            () = tokio::time::sleep(super::jitter(LOOK_EVERY)) => {}
+            () = tokio::time::sleep(super::jitter(if missing { MISSING_EVERY } else { LOOK_EVERY })) => {}
             () = shared.until_over() => return,
         }
         let (topics, organiser, open) =
             shared.with(|s| (s.topics(), s.talk.is_organiser(), s.phase == Phase::Open));
         if !open {
             continue;
+        }
+        let organiser = organiser && grown_at.elapsed() >= LOOK_EVERY / 2;
+        if organiser {
+            grown_at = Instant::now();
         }
         if let Err(error) = look(&shared, &topics, organiser).await {
             tracing::debug!("looking for new topics and partitions: {error}");

@@ -72,6 +72,8 @@ impl Limits {
 pub(super) struct Held<B> {
     pub(super) unit: Unit,
     pub(super) tp: Tp,
+    /// The first offset not handled, while nobody has it in hands.
+    pub(super) from: i64,
     /// The next offset to fetch: the unit is complete when it reaches the end, whatever records were seen.
     pub(super) next: i64,
     /// Fetched and not yet taken by the reader.
@@ -82,8 +84,6 @@ pub(super) struct Held<B> {
     pub(super) claimed: Instant,
     /// When the lease ends, by our clock, and no later than the group's.
     pub(super) deadline: Instant,
-    /// Whether it is renewed. Not any more when its reader is stuck.
-    pub(super) renew: bool,
 }
 
 impl<B: Extent> Held<B> {
@@ -279,7 +279,7 @@ impl<B: Extent> State<B> {
         let taken = Taken {
             key,
             info,
-            start: held.unit.start,
+            start: held.from,
             end: held.unit.end,
             pieces: std::mem::take(&mut held.queue),
             deadline: held.deadline - self.limits.margin,
@@ -300,7 +300,9 @@ impl<B: Extent> State<B> {
 
     /// The next pieces of a unit in hands.
     pub(super) fn more(&mut self, slot: SlotId, key: UnitKey, waker: &Waker) -> More<B> {
-        let Some(held) = self.units.get_mut(&key) else { return More::Gone };
+        let Some(held) = self.units.get_mut(&key).filter(|held| held.holder == Some(slot)) else {
+            return More::Gone;
+        };
         if let Some(seat) = self.readers.get_mut(&slot) {
             seat.starving = false;
         }
@@ -320,8 +322,9 @@ impl<B: Extent> State<B> {
     }
 
     /// Until when a unit may be delivered; `None` when it is not ours any more.
-    pub(super) fn deadline(&self, key: UnitKey) -> Option<Instant> {
-        self.units.get(&key).map(|held| held.deadline - self.limits.margin)
+    pub(super) fn deadline(&self, slot: SlotId, key: UnitKey) -> Option<Instant> {
+        let held = self.units.get(&key).filter(|held| held.holder == Some(slot));
+        held.map(|held| held.deadline - self.limits.margin)
     }
 
     /// Nobody asks `slot` any more (its future was dropped, its time was over), and no record is in anybody's hands. If
@@ -416,12 +419,11 @@ impl<B: Extent> State<B> {
             .learn(records, busy);
     }
 
-    /// Takes a unit out of a reader's hands.
+    /// Takes a unit out of a reader's hands; `None` when it is not there any more.
     fn let_go(&mut self, slot: SlotId, key: UnitKey) -> Option<Held<B>> {
-        if let Some(seat) = self.readers.get_mut(&slot).filter(|seat| seat.holds == Some(key)) {
-            seat.holds = None;
-            seat.starving = false;
-        }
+        let seat = self.readers.get_mut(&slot).filter(|seat| seat.holds == Some(key))?;
+        seat.holds = None;
+        seat.starving = false;
         // A close waits for this.
         self.effects.exchange = true;
         self.units.remove(&key)
@@ -435,6 +437,7 @@ impl<B: Extent> State<B> {
         let key = self.last_key;
         let tp = Tp { topic: Arc::clone(&unit.topic), partition: unit.partition };
         let mut held = Held {
+            from: unit.start,
             next: unit.start,
             tp,
             unit,
@@ -443,7 +446,6 @@ impl<B: Extent> State<B> {
             starving: None,
             claimed: now,
             deadline,
-            renew: true,
         };
         self.uses += 1;
         let feed = self.feeds.entry(held.tp.clone()).or_default();

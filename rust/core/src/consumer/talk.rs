@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::cache::Extent;
 use super::error::ReadError;
 use super::event::Event;
+use super::feed::Feed;
 use super::plan::Seen;
 use super::sizing::Sizing;
 use super::state::{Held, Phase, State, UnitKey};
@@ -22,6 +23,8 @@ use crate::group::{Ack, ConsumerId, ExchangeReply, ExchangeRequest, Nack, Outcom
 const TOLD_AT_ONCE: usize = 256;
 /// Units asked for in one exchange.
 const WANT_MOST: usize = 64;
+/// Units kept that wait for leaders that are away.
+const STALLED_MOST: usize = 256;
 /// A group that had no unit is asked again after about this long, when nothing wakes us before (idle discovery).
 const DRY_WAIT: Duration = Duration::from_millis(200);
 /// A reader that was woken for a unit and did not come: somebody else is woken after this long.
@@ -163,7 +166,17 @@ impl<B: Extent> State<B> {
         if self.phase != Phase::Open || self.failed.is_some() {
             return 0;
         }
-        self.needed(now).saturating_sub(self.pool.len()).min(WANT_MOST)
+        let stalled = self.pool.iter().filter(|key| self.is_stalled(&self.units[key])).count();
+        if stalled > STALLED_MOST {
+            return 0;
+        }
+        self.needed(now).saturating_sub(self.pool.len() - stalled).min(WANT_MOST)
+    }
+
+    /// Whether a unit waits for a leader that is away. It is kept - nobody else could fetch it either - but it does
+    /// not stand for work at hand: other partitions have theirs.
+    pub(super) fn is_stalled(&self, held: &Held<B>) -> bool {
+        !held.ready() && self.feeds.get(&held.tp).is_some_and(Feed::is_failing)
     }
 
     fn needed(&self, now: Instant) -> usize {
@@ -239,7 +252,7 @@ impl<B: Extent> State<B> {
     /// The first offset of a unit that is not handled.
     fn progress(&self, held: &Held<B>) -> i64 {
         let seat = held.holder.and_then(|slot| self.readers.get(&slot));
-        seat.map_or(held.unit.start, |seat| seat.slot.unhandled()).clamp(held.unit.start, held.unit.end)
+        seat.map_or(held.from, |seat| seat.slot.unhandled()).clamp(held.unit.start, held.unit.end)
     }
 
     /// The answer to the exchange that was sent at `sent`.
@@ -328,9 +341,10 @@ impl<B: Extent> State<B> {
     }
 
     /// High watermarks that were seen and that the group does not know: when readers wait, they cannot wait until the
-    /// unit that saw them is handled.
-    pub(super) fn unsaid(&mut self) -> Vec<Seen> {
-        if self.waiting.is_empty() || self.phase != Phase::Open {
+    /// unit that saw them is handled. Readers of other consumers wait for a heartbeat at most.
+    pub(super) fn unsaid(&mut self, now: Instant) -> Vec<Seen> {
+        let due = !self.waiting.is_empty() || now >= self.talk.next_heartbeat;
+        if !due || self.phase != Phase::Open {
             return Vec::new();
         }
         let unsaid = std::mem::take(&mut self.unsaid);
@@ -345,12 +359,13 @@ impl<B: Extent> State<B> {
     pub(super) fn tick(&mut self, now: Instant) -> Instant {
         self.give_up_overdue(now);
         self.give_up_stuck(now);
+        self.put_down_stalled(now);
         self.give_back_unwanted(now);
         let mut next = self.talk.next_heartbeat;
         if let Some(deadline) = self.units.values().map(|held| held.deadline - self.limits.margin).min() {
             next = next.min(deadline);
         }
-        if !self.pool.is_empty() {
+        if !self.pool.is_empty() || self.readers.values().any(|seat| seat.starving) {
             next = next.min(now + self.limits.patience / 2);
         }
         if !self.waiting.is_empty() && self.pool.iter().any(|key| self.units[key].ready()) {
@@ -360,10 +375,10 @@ impl<B: Extent> State<B> {
             }
             next = next.min(self.talk.woken_at + WAKE_AGAIN);
         }
-        if let Some(until) = self.talk.dry_until {
-            if self.wanted(now) > 0 {
-                next = next.min(until);
-            }
+        if let Some(until) = self.talk.dry_until
+            && self.wanted(now) > 0
+        {
+            next = next.min(until);
         }
         next
     }
@@ -411,16 +426,43 @@ impl<B: Extent> State<B> {
 
     /// Units that lie in the pool and that no reader is about to take go back, so that other consumers get them.
     fn give_back_unwanted(&mut self, now: Instant) {
-        let excess = self.pool.len().saturating_sub(self.needed(now));
-        for _ in 0..excess {
-            let Some(key) = self.pool.front().copied() else { return };
-            if now < self.units[&key].claimed + self.limits.patience {
-                return;
-            }
-            self.pool.pop_front();
+        let at_hand: Vec<_> =
+            self.pool.iter().copied().filter(|key| !self.is_stalled(&self.units[key])).collect();
+        let excess = at_hand.len().saturating_sub(self.needed(now));
+        let old = |key: &UnitKey| now >= self.units[key].claimed + self.limits.patience;
+        let unwanted: Vec<_> = at_hand.into_iter().filter(old).take(excess).collect();
+        self.pool.retain(|key| !unwanted.contains(key));
+        for key in unwanted {
             let held = self.units.remove(&key).expect("invariant: every unit of the pool is held");
-            let start = held.unit.start;
-            self.return_unit(held, start, None);
+            let from = held.from;
+            self.return_unit(held, from, None);
+        }
+    }
+
+    /// Readers that wait in the middle of a unit for a leader that is away put it into the pool: there may be other
+    /// work for them. What they handled of it is handled.
+    fn put_down_stalled(&mut self, now: Instant) {
+        let stuck = |seat: &super::state::Seat| {
+            let held = self.units.get(&seat.holds?)?;
+            (seat.starving && self.is_stalled(held)).then_some((
+                seat.slot.id,
+                seat.holds?,
+                seat.slot.unhandled(),
+            ))
+        };
+        let stalled: Vec<_> = self.readers.values().filter_map(stuck).collect();
+        for (slot, key, from) in stalled {
+            if let Some(seat) = self.readers.get_mut(&slot) {
+                seat.holds = None;
+                seat.starving = false;
+            }
+            let held = self.units.get_mut(&key).expect("invariant: it was just found");
+            held.from = from.clamp(held.unit.start, held.unit.end);
+            held.holder = None;
+            held.claimed = now;
+            // It finds the unit gone, and asks for another.
+            self.effects.wake.extend(held.starving.take());
+            self.pool.push_back(key);
         }
     }
 
@@ -428,8 +470,8 @@ impl<B: Extent> State<B> {
     pub(super) fn return_pool(&mut self) {
         for key in std::mem::take(&mut self.pool) {
             if let Some(held) = self.units.remove(&key) {
-                let start = held.unit.start;
-                self.return_unit(held, start, None);
+                let from = held.from;
+                self.return_unit(held, from, None);
             }
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use super::event::Event;
 use super::fetch;
 use super::plan::{PIECE_LEAST, Seen, Want};
 use super::publish::publish;
@@ -22,6 +23,7 @@ use super::shared::Shared;
 use super::state::Tp;
 use super::stats::Counters;
 use crate::cluster::{Isolation, OffsetAt, OffsetQuery, Purpose};
+use crate::group::Event as GroupEvent;
 use crate::wire::ErrorCode;
 
 /// Longest wait of a poll while some partition of the leader is not in it.
@@ -72,6 +74,14 @@ async fn look_at_group(shared: &Shared) {
     match shared.coordinator.partitions(&topics).await {
         Ok(views) => shared.with(|state| views.iter().for_each(|view| state.group_stands(view))),
         Err(error) => tracing::debug!("asking the group where it is: {error}"),
+    }
+    let events = shared.coordinator.events().await.unwrap_or_default();
+    for event in events {
+        if let GroupEvent::Parked { unit, from, to } = event {
+            tracing::warn!("{unit} failed too often and is put aside: offsets {from} to {to}");
+            let (topic, partition) = (unit.topic, unit.partition);
+            shared.events.push(Event::Parked { topic, partition, start: from, end: to });
+        }
     }
 }
 
@@ -149,6 +159,7 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
         }
     };
     Counters::add(&shared.counters.long_polls, 1);
+    let pause = answer.throttle_time_ms;
     let charge = shared.budget.take(0);
     let mut well = true;
     let mut seen: Vec<Seen> = Vec::new();
@@ -176,6 +187,7 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
     if !seen.is_empty() {
         publish(shared, &seen).await;
     }
+    fetch::throttle(pause).await;
     well
 }
 

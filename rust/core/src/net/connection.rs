@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{CallError, CloseReason, ConnectError};
 use super::frames::{FrameReader, FrameWriter, Outgoing};
 use super::handshake::{self, Versions};
-use crate::config::{BrokerAddress, Config};
+use crate::config::{BrokerAddress, Config, SecurityProtocol};
 use crate::wire::{ApiKey, Request, correlation_id, decode_response, frame};
 
 /// Rounds of taking along other callers' frames before the writing is handed to a task: a caller must get its own
@@ -53,6 +53,8 @@ pub struct ConnectionOptions {
     pub max_frame: usize,
     /// Most requests without an answer. Default 256.
     pub max_in_flight: usize,
+    /// Whether to speak TLS. Not possible yet: it only tells what is wrong.
+    pub tls: bool,
 }
 
 impl ConnectionOptions {
@@ -63,6 +65,7 @@ impl ConnectionOptions {
             connect_timeout: conf.connect_timeout,
             max_frame: usize::try_from(conf.max_bytes).unwrap_or(0) + (128 << 20),
             max_in_flight: 256,
+            tls: conf.security == SecurityProtocol::Ssl,
         }
     }
 }

@@ -71,6 +71,20 @@ pub enum ConnectError {
         /// The address asked for.
         address: BrokerAddress,
     },
+    /// `security.protocol=SSL`, and a listener without TLS.
+    #[error(
+        "{address} does not speak TLS (no ServerHello). Set security.protocol=PLAINTEXT or use the TLS port"
+    )]
+    NoTls {
+        /// The address asked for.
+        address: BrokerAddress,
+    },
+    /// `security.protocol=SSL`, and a listener with TLS.
+    #[error("{address} speaks TLS, which this version of kafka-fast does not yet. Use a PLAINTEXT listener")]
+    TlsUnsupported {
+        /// The address asked for.
+        address: BrokerAddress,
+    },
     /// Something else that is not Kafka.
     #[error("{address} does not speak Kafka: it answered {answer}")]
     NotKafka {
@@ -138,6 +152,8 @@ impl ConnectError {
             Self::Http { .. }
                 | Self::Redis { .. }
                 | Self::Tls { .. }
+                | Self::NoTls { .. }
+                | Self::TlsUnsupported { .. }
                 | Self::NotKafka { .. }
                 | Self::Unresolvable { .. }
                 | Self::Incompatible { .. }
@@ -156,6 +172,8 @@ impl ConnectError {
             | Self::Http { address }
             | Self::Redis { address }
             | Self::Tls { address }
+            | Self::NoTls { address }
+            | Self::TlsUnsupported { address }
             | Self::NotKafka { address, .. }
             | Self::ClosedAtOnce { address }
             | Self::Incompatible { address, .. }
@@ -344,14 +362,17 @@ pub(crate) struct Span(pub(crate) Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Rounded to what was configured: a wait measured as 10.002 s was a wait of 10 s.
+        // Rounded to what was configured: a wait measured as 10.002 s or 999 ms was one of 10 s or 1 s.
         let ms = self.0.as_millis();
-        if ms < 1000 {
+        let tenths = (ms + 50) / 100;
+        if ms < 100 {
             write!(f, "{ms} ms")
-        } else if ms % 1000 < 100 {
-            write!(f, "{} s", ms / 1000)
+        } else if ms < 995 {
+            write!(f, "{} ms", (ms + 5) / 10 * 10)
+        } else if tenths.is_multiple_of(10) {
+            write!(f, "{} s", tenths / 10)
         } else {
-            write!(f, "{}.{} s", ms / 1000, ms % 1000 / 100)
+            write!(f, "{}.{} s", tenths / 10, tenths % 10)
         }
     }
 }
@@ -400,7 +421,7 @@ mod tests {
     fn spans_read_as_people_say_them() {
         let ms = Duration::from_millis;
         let said: Vec<String> =
-            [ms(250), ms(1000), ms(1500), ms(10_002), ms(90_000)].map(|d| Span(d).to_string()).into();
-        assert_eq!(said, ["250 ms", "1 s", "1.5 s", "10 s", "90 s"]);
+            [ms(7), ms(250), ms(999), ms(1500), ms(9998), ms(90_000)].map(|d| Span(d).to_string()).into();
+        assert_eq!(said, ["7 ms", "250 ms", "1 s", "1.5 s", "10 s", "90 s"]);
     }
 }

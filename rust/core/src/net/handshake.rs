@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::connection::ConnectionOptions;
 use super::error::ConnectError;
 use super::frames::{FrameReader, ReadError};
-use super::resolve;
+use super::{resolve, tls};
 use crate::config::BrokerAddress;
 use crate::wire::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FetchRequest, ListOffsetsRequest, MetadataRequest,
@@ -103,6 +103,9 @@ pub(super) async fn open(
     let budget = options.connect_timeout;
     let deadline = Instant::now() + budget;
     let (mut stream, peer) = resolve::open(address, deadline, budget).await?;
+    if options.tls {
+        return Err(tls::refuse(address, stream, deadline).await);
+    }
     let mut reader = FrameReader::new();
     let left = deadline.saturating_duration_since(Instant::now());
     let talk = greet(address, &options.client_id, &mut stream, &mut reader);

@@ -2,7 +2,7 @@
 //!
 //! [`Connection`] is all the rooms above need. Its parts: `resolve` finds a socket, `handshake` learns which
 //! versions the broker speaks and tells what is there when it is not Kafka, `frames` moves bytes, `connection`
-//! matches answers to requests. [`BackOff`] is how everything here waits before it tries again.
+//! matches answers to requests, `tls` says what is wrong while TLS is not spoken. [`BackOff`] is how everything here waits before it tries again.
 
 mod backoff;
 mod connection;
@@ -10,6 +10,7 @@ mod error;
 mod frames;
 mod handshake;
 mod resolve;
+mod tls;
 
 pub(crate) use backoff::random;
 pub(crate) use error::Span;

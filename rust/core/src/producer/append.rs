@@ -22,13 +22,35 @@ use crate::wire::{BatchBuilder, Record};
 const HEADER_BYTES: usize = 61;
 /// First step of a buffer that has nothing to go by.
 const FIRST_STEP_BYTES: usize = 4096;
+/// Least step of a buffer that grows while memory is short: a step a record would copy the batch once a record.
+const STEP_BYTES_MIN: usize = 16 << 10;
 
 /// One record and how it is to be appended.
 pub(super) struct Append<'a> {
     pub(super) timestamp_ms: Option<i64>,
     pub(super) record: &'a Record<'a>,
-    pub(super) tracked: bool,
 }
+
+/// Who wants to hear of the record: nobody (`()`), or an `Option<Delivery>` to be filled. A type parameter, because a
+/// delivery that is passed up through every call costs a quarter of a small append.
+pub(super) trait Track {
+    fn track(&mut self, delivery: impl FnOnce() -> Delivery);
+}
+
+impl Track for () {
+    #[inline]
+    fn track(&mut self, _: impl FnOnce() -> Delivery) {}
+}
+
+impl Track for Option<Delivery> {
+    #[inline]
+    fn track(&mut self, delivery: impl FnOnce() -> Delivery) {
+        *self = Some(delivery());
+    }
+}
+
+/// Boxed, so that the result of an append that went well is one register.
+pub(super) type Refused = Box<AppendError>;
 
 /// What has to be done once the slot is unlocked.
 #[derive(Default)]
@@ -49,7 +71,8 @@ impl Shared {
         topic: &Topic,
         partition: Option<i32>,
         append: &Append<'_>,
-    ) -> Result<Option<Delivery>, AppendError> {
+        track: &mut impl Track,
+    ) -> Result<(), Refused> {
         let record = append.record;
         let mut bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         if !record.headers.is_empty() {
@@ -57,20 +80,16 @@ impl Shared {
                 record.headers.iter().map(|h| h.key.len() + h.value.map_or(0, <[u8]>::len)).sum::<usize>();
         }
         if bytes >= self.settings.batch_byte_limit {
-            return Err(AppendError::TooLarge {
-                bytes,
-                limit: self.settings.batch_byte_limit,
-                topic: Arc::clone(&topic.name),
-            });
+            return Err(self.too_large(topic, bytes));
         }
         let partitions = topic.partitions.len();
         match (partition, record.key) {
-            (Some(index), _) => self.append_at(topic, index, append),
+            (Some(index), _) => self.append_at(topic, index, append, track),
             (None, Some(key)) if partitions > 0 => {
-                self.append_at(topic, partitioner::of_key(key, partitions) as i32, append)
+                self.append_at(topic, partitioner::of_key(key, partitions) as i32, append, track)
             }
-            _ if partitions <= 1 => self.append_at(topic, 0, append),
-            _ => self.append_sticky(topic, partitions, append),
+            _ if partitions <= 1 => self.append_at(topic, 0, append, track),
+            _ => self.append_sticky(topic, partitions, append, track),
         }
     }
 
@@ -80,18 +99,15 @@ impl Shared {
         topic: &Topic,
         index: i32,
         append: &Append<'_>,
-    ) -> Result<Option<Delivery>, AppendError> {
+        track: &mut impl Track,
+    ) -> Result<(), Refused> {
         let found = u32::try_from(index).ok().and_then(|index| topic.partitions.get(index));
         let Some(partition) = found else {
-            return Err(AppendError::NoSuchPartition {
-                topic: Arc::clone(&topic.name),
-                partition: index,
-                partitions: topic.partitions.len() as usize,
-            });
+            return Err(no_such_partition(topic, index));
         };
         let mut slot = partition.slot.lock();
         let mut after = After::default();
-        let result = self.append_locked(topic, partition, &mut slot, append, &mut after);
+        let result = self.append_locked(topic, partition, &mut slot, append, track, &mut after);
         drop(slot);
         self.follow_up(partition, &after);
         result
@@ -104,7 +120,8 @@ impl Shared {
         topic: &Topic,
         partitions: u32,
         append: &Append<'_>,
-    ) -> Result<Option<Delivery>, AppendError> {
+        track: &mut impl Track,
+    ) -> Result<(), Refused> {
         let me = topic.stripe(partitions);
         let stripe = &topic.stripes[me].0;
         let mark = stripe.load(Relaxed);
@@ -113,7 +130,7 @@ impl Shared {
             let mut slot = partition.slot.lock();
             if partition.generation.load(Relaxed) == mark as u32 {
                 let mut after = After::default();
-                let result = self.append_locked(topic, partition, &mut slot, append, &mut after);
+                let result = self.append_locked(topic, partition, &mut slot, append, track, &mut after);
                 drop(slot);
                 self.follow_up(partition, &after);
                 return result;
@@ -121,15 +138,21 @@ impl Shared {
         }
         let index = self.next_sticky(topic, me, partitions);
         let Some(partition) = topic.partitions.get(index) else {
-            return self.append_at(topic, index as i32, append);
+            return self.append_at(topic, index as i32, append, track);
         };
         let mut slot = partition.slot.lock();
         let mut after = After::default();
         stripe.store(pack(index, partition.generation.load(Relaxed)), Relaxed);
-        let result = self.append_locked(topic, partition, &mut slot, append, &mut after);
+        let result = self.append_locked(topic, partition, &mut slot, append, track, &mut after);
         drop(slot);
         self.follow_up(partition, &after);
         result
+    }
+
+    #[cold]
+    fn too_large(&self, topic: &Topic, bytes: usize) -> Refused {
+        let limit = self.settings.batch_byte_limit;
+        Box::new(AppendError::TooLarge { bytes, limit, topic: Arc::clone(&topic.name) })
     }
 
     #[cold]
@@ -150,8 +173,9 @@ impl Shared {
         partition: &Arc<Partition>,
         slot: &mut Slot,
         append: &Append<'_>,
+        track: &mut impl Track,
         after: &mut After,
-    ) -> Result<Option<Delivery>, AppendError> {
+    ) -> Result<(), Refused> {
         let bound = BatchBuilder::encoded_bound(append.record);
         let fits = slot.open.as_ref().is_some_and(|open| open.builder.len() + bound <= open.limit);
         if !fits || slot.closed {
@@ -161,7 +185,7 @@ impl Shared {
         let timestamp =
             append.timestamp_ms.unwrap_or_else(|| slot.clock.now_ms(self.linger.tick.load(Relaxed)));
         let index = open.builder.append(timestamp, append.record);
-        let delivery = append.tracked.then(|| {
+        track.track(|| {
             let new = || BatchDelivery::new(Arc::clone(&partition.topic), partition.index);
             Delivery::new(Arc::clone(open.delivery.get_or_insert_with(new)), index, timestamp)
         });
@@ -170,7 +194,7 @@ impl Shared {
         {
             after.place |= self.seal(partition, slot);
         }
-        Ok(delivery)
+        Ok(())
     }
 
     /// Sees to it that the open batch takes `bound` more bytes: opens one, grows its buffer, or seals it first.
@@ -182,9 +206,9 @@ impl Shared {
         slot: &mut Slot,
         bound: usize,
         after: &mut After,
-    ) -> Result<(), AppendError> {
+    ) -> Result<(), Refused> {
         if slot.closed {
-            return Err(AppendError::Closed(self.closed_by()));
+            return Err(Box::new(AppendError::Closed(self.closed_by())));
         }
         let batch_bytes = topic.batch_bytes.load(Relaxed);
         if slot.open.as_ref().is_some_and(|open| open.builder.len() + bound > batch_bytes) {
@@ -206,12 +230,12 @@ impl Shared {
         bound: usize,
         batch_bytes: usize,
         after: &mut After,
-    ) -> Result<(), AppendError> {
+    ) -> Result<(), Refused> {
         let least = HEADER_BYTES + bound;
         let plenty = self.memory.used() < self.memory.total() / 2;
         let expected = if plenty { slot.last_bytes + slot.last_bytes / 8 } else { 0 };
-        let wanted = expected.min(batch_bytes + bound).max(FIRST_STEP_BYTES).max(least);
-        let (lease, buffer) = self.buffer(wanted, least).ok_or(AppendError::Full { needed: least })?;
+        let wanted = expected.min(batch_bytes).max(FIRST_STEP_BYTES).max(least);
+        let (lease, buffer) = self.buffer(wanted, least).ok_or_else(|| full(least))?;
         let builder = BatchBuilder::from_buffer(buffer);
         let limit = builder.capacity().min(batch_bytes.max(least));
         slot.open = Some(Open { builder, limit, lease, pass: self.gates.pass(), delivery: None });
@@ -240,11 +264,13 @@ impl Shared {
         Some((lease, Vec::with_capacity(bytes)))
     }
 
-    fn grow(&self, open: &mut Open, bound: usize, batch_bytes: usize) -> Result<(), AppendError> {
+    fn grow(&self, open: &mut Open, bound: usize, batch_bytes: usize) -> Result<(), Refused> {
         let least = open.builder.len() + bound;
-        let doubled = (open.builder.capacity() * 2).min(batch_bytes).max(least);
-        if !open.lease.grow_to(doubled) && !open.lease.grow_to(least) {
-            return Err(AppendError::Full { needed: least - open.lease.bytes() });
+        let at_least = |capacity: usize| capacity.min(batch_bytes).max(least);
+        let doubled = at_least(open.builder.capacity() * 2);
+        let step = at_least(open.builder.capacity() + STEP_BYTES_MIN);
+        if !open.lease.grow_to(doubled) && !open.lease.grow_to(step) {
+            return Err(full(step - open.lease.bytes()));
         }
         open.builder.grow_to(open.lease.bytes());
         open.limit = open.builder.capacity().min(batch_bytes.max(least));
@@ -302,6 +328,17 @@ impl Shared {
         slot.listed = false;
         self.seal(partition, &mut slot)
     }
+}
+
+#[cold]
+fn no_such_partition(topic: &Topic, partition: i32) -> Refused {
+    let partitions = topic.partitions.len() as usize;
+    Box::new(AppendError::NoSuchPartition { topic: Arc::clone(&topic.name), partition, partitions })
+}
+
+#[cold]
+fn full(needed: usize) -> Refused {
+    Box::new(AppendError::Full { needed })
 }
 
 impl Partition {

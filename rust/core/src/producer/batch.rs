@@ -74,10 +74,10 @@ impl Receipt {
         Self { topic, partition, count, first: 0, delivery, pass, counters, possibly_written, settled }
     }
 
-    /// Notes whether the records may be in the log, and returns what was known before. A flight sets it and takes
-    /// it back only when it is certain that this very attempt left nothing.
-    pub(super) fn set_possibly_written(&mut self, possibly: bool) -> bool {
-        std::mem::replace(&mut self.possibly_written, possibly)
+    /// Notes whether the records may be in the log. A flight sets it and takes it back only when it is certain that
+    /// this very attempt left nothing.
+    pub(super) fn set_possibly_written(&mut self, possibly: bool) {
+        self.possibly_written = possibly;
     }
 
     pub(super) fn possibly_written(&self) -> bool {

@@ -12,7 +12,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::wire::Record;
 
-const RECORDS: u32 = 4_000_000;
+const RECORDS: u32 = 1_000_000;
 
 /// Throws sealed batches away as a sender would settle them: the buffer goes back to the pool.
 fn throw_away(shared: &Shared, topic: &Topic) {
@@ -45,8 +45,13 @@ fn measure(
                     let number = i.to_be_bytes();
                     let record =
                         Record { key: key.then_some(&number[..]), value: Some(&value), headers: &[] };
-                    let append = Append { timestamp_ms: None, record: &record, tracked };
-                    drop(shared.append(topic, None, &append).unwrap());
+                    let append = Append { timestamp_ms: None, record: &record };
+                    if tracked {
+                        let mut delivery = None;
+                        shared.append(topic, None, &append, &mut delivery).unwrap();
+                    } else {
+                        shared.append(topic, None, &append, &mut ()).unwrap();
+                    }
                     left += bytes as u32;
                     if left > 900_000 {
                         left = 0;
@@ -70,16 +75,35 @@ async fn of_an_append() {
     shared.update_partitions(&topic, &super::tests::meta("data", 4));
     for (bytes, key, tracked, threads) in [
         (100, false, false, 1),
-        (100, false, false, 1),
         (1000, false, false, 1),
         (100, true, false, 1),
         (100, false, true, 1),
         (100, false, false, 2),
         (1000, false, false, 2),
     ] {
-        let ns = measure(&shared, &topic, bytes, key, tracked, threads);
+        // The best of several: the machine is shared.
+        let ns =
+            (0..9).map(|_| measure(&shared, &topic, bytes, key, tracked, threads)).fold(f64::MAX, f64::min);
         println!(
             "{bytes} B key={key} tracked={tracked} threads={threads}: {ns:.1} ns a record (wall x 1/threads)"
         );
+    }
+}
+
+#[test]
+#[ignore = "a measurement, not a test"]
+fn of_the_encoding_alone() {
+    for bytes in [100, 1000] {
+        let value = vec![b'x'; bytes];
+        let record = Record::value(&value);
+        let mut builder = crate::wire::BatchBuilder::with_capacity(1_000_000);
+        let start = Instant::now();
+        for _ in 0..RECORDS {
+            if builder.len() + crate::wire::BatchBuilder::encoded_bound(&record) > 1_000_000 {
+                builder = crate::wire::BatchBuilder::from_buffer(builder.into_buffer());
+            }
+            std::hint::black_box(builder.append(1_700_000_000_000, std::hint::black_box(&record)));
+        }
+        println!("{bytes} B: {:.1} ns a record", start.elapsed().as_nanos() as f64 / f64::from(RECORDS));
     }
 }

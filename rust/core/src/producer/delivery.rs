@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -88,7 +89,12 @@ impl BatchDelivery {
             match waiting {
                 Waiting::Task(waker) => waker.wake(),
                 Waiting::Callback(callback, timestamp) => {
-                    callback(self.result(&range, &outcome, index, timestamp));
+                    let result = self.result(&range, &outcome, index, timestamp);
+                    // It runs on the task that sends to a broker: its panic must not end that.
+                    if catch_unwind(AssertUnwindSafe(|| callback(result))).is_err() {
+                        tracing::error!(target: "kafkafast.producer",
+                            "A completion callback panicked ({}/{})", self.topic, self.partition);
+                    }
                 }
                 Waiting::Gone => {}
             }
@@ -256,6 +262,19 @@ mod tests {
         batch.settle(2..4, written(-1));
         assert_eq!(calls.load(Ordering::SeqCst), 4);
         assert_eq!(late.await.unwrap().offset, -1);
+    }
+
+    #[test]
+    fn a_callback_that_panics_harms_nobody() {
+        let batch = batch();
+        Delivery::new(Arc::clone(&batch), 0, 0).on_complete(|_| panic!("on purpose"));
+        let called = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&called);
+        Delivery::new(Arc::clone(&batch), 1, 0).on_complete(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        batch.settle(0..2, written(0));
+        assert_eq!(called.load(Ordering::SeqCst), 1);
     }
 
     #[test]

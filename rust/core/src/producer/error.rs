@@ -131,7 +131,7 @@ pub enum DeliveryError {
     },
     /// One record is larger than the broker takes.
     #[error("Message of {bytes} bytes in a batch (topic {topic}, partition {partition}): \
-        broker refuses > {}: raise max.message.bytes", limit_text(*.limit))]
+        broker refuses {}: raise max.message.bytes", limit_text(*.limit))]
     TooLarge {
         /// The topic.
         topic: Arc<str>,
@@ -175,7 +175,7 @@ pub enum DeliveryError {
 }
 
 fn limit_text(limit: Option<usize>) -> String {
-    limit.map_or("its limit".to_owned(), |limit| limit.to_string())
+    limit.map_or("messages of this size".to_owned(), |limit| format!("> {limit}"))
 }
 
 impl DeliveryError {

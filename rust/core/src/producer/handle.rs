@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
-use super::append::Append;
+use super::append::{Append, Refused, Track};
 use super::delivery::Delivery;
 use super::error::{AppendError, CloseError, ProducerError};
 use super::memory::Room;
@@ -92,10 +92,9 @@ impl Producer {
         timestamp_ms: Option<i64>,
         record: &Record<'_>,
     ) -> Result<(), AppendError> {
-        let append = Append { timestamp_ms, record, tracked: false };
-        match self.append(topic, partition, &append) {
-            Ok(_) => Ok(()),
-            Err(error) => self.drop_over_limit(error),
+        match self.append(topic, partition, &Append { timestamp_ms, record }, &mut ()) {
+            Ok(()) => Ok(()),
+            Err(error) => self.drop_over_limit(*error),
         }
     }
 
@@ -109,9 +108,10 @@ impl Producer {
         timestamp_ms: Option<i64>,
         record: &Record<'_>,
     ) -> Result<Delivery, AppendError> {
-        let append = Append { timestamp_ms, record, tracked: true };
-        let delivery = self.append(topic, partition, &append)?;
-        Ok(delivery.expect("invariant: a tracked append returns its delivery"))
+        let mut delivery = None;
+        self.append(topic, partition, &Append { timestamp_ms, record }, &mut delivery)
+            .map_err(|error| *error)?;
+        Ok(delivery.expect("invariant: an append that went well is tracked"))
     }
 
     #[inline]
@@ -120,11 +120,12 @@ impl Producer {
         topic: TopicId,
         partition: Option<i32>,
         append: &Append<'_>,
-    ) -> Result<Option<Delivery>, AppendError> {
+        track: &mut impl Track,
+    ) -> Result<(), Refused> {
         let shared = self.shared();
         match shared.topics.get(topic.0) {
-            Some(topic) => shared.append(topic, partition, append),
-            None => Err(AppendError::UnknownTopicId(topic.0)),
+            Some(topic) => shared.append(topic, partition, append, track),
+            None => Err(Box::new(AppendError::UnknownTopicId(topic.0))),
         }
     }
 
@@ -267,6 +268,7 @@ async fn finish(shared: &Arc<Shared>, timeout: Duration) -> Result<(), CloseErro
         }
     }
     shared.abandon();
+    shared.memory.empty_pool();
     shared.cluster.close();
     let not_sent = shared.counters.abandoned_not_sent.get();
     let possibly_written = shared.counters.abandoned_possibly_written.get();

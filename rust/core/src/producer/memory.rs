@@ -182,6 +182,11 @@ impl Memory {
         Some(buffer)
     }
 
+    /// Frees the idle buffers: the producer has ended, and its handle may live on for long.
+    pub(super) fn empty_pool(&self) {
+        *self.pool.lock() = Pool::default();
+    }
+
     /// Keeps a buffer for reuse if there is place for it.
     pub(super) fn recycle(&self, mut buffer: Vec<u8>) {
         let bytes = buffer.capacity();

@@ -15,12 +15,18 @@
 //! the broker has lost what went before (a leader failed over with acks=1, or retention removed the state): then
 //! the epoch is raised once everything has landed and numbering starts at 0 again. The broker keeps epochs per
 //! partition, so the raise is local to the partition.
+//!
+//! A broker that knows *nothing* of the producer takes any sequence as the first one: were the first batch refused and
+//! the second, already in the air, accepted, they would stand in the wrong order. So batches fly one by one until one
+//! has landed under the current numbering, and again after a long silence (brokers forget: `producer.id.expiration.ms`).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Batches of one partition in the air when they carry sequences and the broker can hold that many apart.
 pub(super) const WINDOW_SEQUENCED: usize = 5;
+/// After this silence the broker may have forgotten the producer (a day by default; who sets less sets hours).
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// Who the producer is to the brokers (answer of InitProducerId).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +86,11 @@ pub(super) struct PartitionQueue<B> {
     not_before: Option<Instant>,
     numbering: Option<Numbering>,
     raise_epoch: bool,
+    /// The broker is known to know this numbering.
+    proven: bool,
+    last_take: Option<Instant>,
+    /// The epochs are used up: batches go without numbers from now on, one by one.
+    unnumbered: bool,
 }
 
 #[derive(Debug)]
@@ -112,6 +123,9 @@ impl<B> PartitionQueue<B> {
             not_before: None,
             numbering: None,
             raise_epoch: false,
+            proven: false,
+            last_take: None,
+            unnumbered: false,
         }
     }
 
@@ -139,6 +153,13 @@ impl<B> PartitionQueue<B> {
             self.listed = true;
             return Next::Later(at);
         }
+        if self.last_take.is_some_and(|last| now.saturating_duration_since(last) > FORGOTTEN_AFTER) {
+            self.proven = false;
+            if !self.flying.is_empty() {
+                return Next::Nothing;
+            }
+        }
+        self.last_take = Some(now);
         self.number(identity);
         let Some(mut next) = self.waiting.pop_front() else { return Next::Nothing };
         if let (None, Some(numbering)) = (next.stamp, &mut self.numbering) {
@@ -158,6 +179,9 @@ impl<B> PartitionQueue<B> {
     /// The batch is in the log (or, with acks=0, written to the socket). Returns like [`list`](Self::list).
     pub(super) fn landed(&mut self, ticket: Ticket) -> bool {
         self.remove_flight(&ticket);
+        // A stamp of an earlier epoch proves nothing about this one.
+        self.proven |=
+            ticket.stamp.is_some_and(|s| self.numbering.as_ref().is_some_and(|n| n.epoch == s.epoch));
         if !self.waiting.front().is_some_and(|w| w.returned) {
             self.failures = 0;
             self.not_before = None;
@@ -227,7 +251,7 @@ impl<B> PartitionQueue<B> {
     }
 
     fn may_send(&self) -> bool {
-        let one_by_one = self.failures > 0 || self.raise_epoch || self.numbering.is_none();
+        let one_by_one = self.failures > 0 || self.raise_epoch || !self.proven;
         let room = if one_by_one { 1 } else { self.window };
         !self.waiting.is_empty() && self.flying.len() < room
     }
@@ -245,22 +269,19 @@ impl<B> PartitionQueue<B> {
 
     /// Takes on the identity, or the next epoch, when nothing is in the air.
     fn number(&mut self, identity: Option<Identity>) {
-        let Some(identity) = identity else { return };
-        if !self.flying.is_empty() {
-            return;
-        }
-        let fresh = match &self.numbering {
-            Some(n) if n.id == identity.id && !self.raise_epoch => return,
-            // Epochs that are used up end the numbering of this partition: 32,767 lost states are not a
-            // thing that happens, and to go on without is better than to stop.
-            Some(n) if n.id == identity.id => n.epoch.checked_add(1).map(|epoch| (n.id, epoch)),
-            _ => Some((identity.id, identity.epoch)),
+        let Some(identity) = identity.filter(|_| !self.unnumbered && self.flying.is_empty()) else { return };
+        let epoch = match &self.numbering {
+            Some(_) if !self.raise_epoch => return,
+            Some(numbering) => numbering.epoch.checked_add(1),
+            None => Some(identity.epoch),
         };
         self.raise_epoch = false;
+        self.proven = false;
         self.waiting.iter_mut().for_each(|w| w.stamp = None);
-        if let Some((id, epoch)) = fresh {
-            self.numbering = Some(Numbering { id, epoch, next: 0 });
-        }
+        self.numbering = epoch.map(|epoch| Numbering { id: identity.id, epoch, next: 0 });
+        // 32,767 lost states in one partition are not a thing that happens; to go on without numbers is better
+        // than to stop.
+        self.unnumbered = epoch.is_none();
     }
 }
 

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use super::batch::{Batch, Body, Receipt};
 use super::error::DeliveryError;
 use super::partition_queue::{Stamp, Ticket, backoff};
-use super::sender::Flight;
+use super::sender::{Flight, Turn};
 use super::shared::{Broker, Shared};
 use super::split;
 use super::topic::Partition;
-use crate::cluster::Purpose;
+use crate::cluster::{Leader, Purpose};
 use crate::config::{Acks, Codec};
-use crate::net::CallError;
+use crate::net::{CallError, Connection};
 use crate::wire::messages::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
 };
@@ -58,12 +58,23 @@ fn judge(code: ErrorCode, failures: u32) -> Verdict {
 }
 
 /// Sends the flights in one request and settles them. Dropped in the middle, each batch ends as possibly written.
-pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: Vec<Flight>) {
+pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: Vec<Flight>, turn: Turn) {
     compress(shared.settings.codec, &mut flights).await;
     let request = build(&shared, &mut flights);
     shared.counters.requests.add(1);
-    let before: Vec<bool> = flights.iter_mut().map(|f| f.batch.receipt.set_possibly_written(true)).collect();
-    let result = call(&shared, &broker, &request).await;
+    let before: Vec<bool> = flights.iter().map(|f| f.batch.receipt.possibly_written()).collect();
+    turn.come().await;
+    // Bounded by the connect time-out.
+    let result = match shared.cluster.connection(broker.node, Purpose::Produce).await {
+        Ok(connection) => {
+            flights.iter_mut().for_each(|f| f.batch.receipt.set_possibly_written(true));
+            call(&shared, &connection, &request, turn).await
+        }
+        Err(error) => {
+            drop(turn);
+            Err(error)
+        }
+    };
     // The request holds the batches' bytes; without it their buffers can be used again.
     drop(request);
     let mut end = End { shared: &shared, broker: &broker, place: Vec::new() };
@@ -88,18 +99,24 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: V
     shared.place_all(end.place);
 }
 
-/// `None`: acks=0, there is no answer.
+/// `None`: acks=0, there is no answer. Hands the request over in its first poll, and ends its turn.
 async fn call(
     shared: &Shared,
-    broker: &Broker,
+    connection: &Connection,
     request: &ProduceRequest,
+    turn: Turn,
 ) -> Result<Option<ProduceResponse>, CallError> {
     let timeout = shared.settings.request_timeout;
     if shared.settings.acks == Acks::None {
-        let connection = shared.cluster.connection(broker.node, Purpose::Produce).await?;
-        connection.send_only(request, timeout).await.map(|()| None)
-    } else {
-        shared.cluster.call(broker.node, Purpose::Produce, request, timeout).await.map(Some)
+        drop(turn);
+        return connection.send_only(request, timeout).await.map(|()| None);
+    }
+    let pending = connection.start(request)?;
+    drop(turn);
+    match pending {
+        Some(pending) => pending.answer(timeout).await.map(Some),
+        // As many requests as a connection holds are under way; it cannot be with five of ours.
+        None => connection.call(request, timeout).await.map(Some),
     }
 }
 
@@ -129,8 +146,12 @@ async fn compress(codec: Codec, flights: &mut [Flight]) {
                 flight.batch.lease.shrink_to(bytes.len());
                 flight.batch.body = Body::Finished(bytes, flight.ticket.stamp());
             }
-            // Compression does not panic; if it did, the task that polls this may as well.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                // Compression does not panic; if it did, the task that polls this may as well.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going down, and this with it.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 }
@@ -205,12 +226,19 @@ impl End<'_> {
         let in_doubt =
             matches!(code, ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
         flight.batch.receipt.set_possibly_written(before || in_doubt);
+        let partition = &flight.partition;
+        // Newer brokers name the new leader in the refusal (KIP-951): no need to ask and wait.
+        let leader =
+            Leader { node: answer.current_leader.leader_id, epoch: answer.current_leader.leader_epoch };
+        let knows_leader =
+            leader.node >= 0 && self.shared.cluster.learn_leader(&partition.topic, partition.index, leader);
         if code.refresh_metadata() {
-            self.shared.cluster.request_refresh(&flight.partition.topic);
+            self.shared.cluster.request_refresh(&partition.topic);
         }
         self.log(&flight, code, failures, &verdict);
         match verdict {
             Verdict::Written => unreachable!("returned above"),
+            Verdict::Retry if knows_leader => self.retry_at(flight, |_| Instant::now()),
             Verdict::Retry => self.retry(flight, Duration::ZERO),
             Verdict::Sequence => self.renumber(flight),
             Verdict::TooLarge => self.too_large(flight, answer),
@@ -262,10 +290,14 @@ impl End<'_> {
     }
 
     fn retry(&mut self, flight: Flight, at_least: Duration) {
+        self.retry_at(flight, |failures| Instant::now() + backoff(failures, super::noise()).max(at_least));
+    }
+
+    fn retry_at(&mut self, flight: Flight, at: impl FnOnce(u32) -> Instant) {
         let Flight { partition, ticket, batch } = flight;
         self.shared.counters.retries.add(1);
         let (list, at) = partition.with_queue(|queue| {
-            let at = Instant::now() + backoff(queue.failures() + 1, super::noise()).max(at_least);
+            let at = at(queue.failures() + 1);
             (queue.retry(ticket, batch, at), at)
         });
         if list {

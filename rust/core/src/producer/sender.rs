@@ -2,11 +2,13 @@
 //!
 //! It takes partitions off the broker's ready list, one batch of each, and puts as many as fit into a request. It
 //! keeps at most [`REQUESTS_MAX`] requests in flight and polls them itself, in the order they were made: no task
-//! per request, and batches of one partition reach the connection in order.
+//! per request. Requests are made ready side by side (compression takes its time) but handed to the connection in
+//! order ([`Turn`]), because several batches of one partition may be on their way.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::task::Poll;
 use std::time::Instant;
@@ -28,6 +30,30 @@ pub(super) struct Flight {
     pub(super) batch: Batch,
 }
 
+/// The place of a request in the order of a sender's requests.
+pub(super) struct Turn {
+    next: Arc<AtomicU64>,
+    mine: u64,
+}
+
+impl Turn {
+    /// Waits until every earlier request has been handed over. Needs no waker: whatever advances the turn is a poll
+    /// of an earlier request by the same task, which polls this one next ([`any`]).
+    pub(super) async fn come(&self) {
+        std::future::poll_fn(|_| match self.next.load(Relaxed) >= self.mine {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.next.fetch_max(self.mine + 1, Relaxed);
+    }
+}
+
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The task; ends with the producer, and what is in flight then ends as possibly written.
@@ -42,6 +68,8 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
     // The sender half lives in `shared`, so there always is an answer.
     let identity = known.ok().and_then(Standing::identity);
     let mut requests: Vec<Request> = Vec::with_capacity(REQUESTS_MAX);
+    let next = Arc::new(AtomicU64::new(0));
+    let mut made = 0;
     loop {
         while requests.len() < REQUESTS_MAX {
             let flights = gather(&shared, &broker, identity);
@@ -51,7 +79,9 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
             broker.in_flight.fetch_add(1, SeqCst);
             broker.last_send_us.store(shared.now_us().max(1), Relaxed);
             let (shared, broker) = (Arc::clone(&shared), Arc::clone(&broker));
-            requests.push(Box::pin(request::run(shared, broker, flights)));
+            let turn = Turn { next: Arc::clone(&next), mine: made };
+            made += 1;
+            requests.push(Box::pin(request::run(shared, broker, flights, turn)));
         }
         tokio::select! {
             biased;

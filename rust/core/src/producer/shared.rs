@@ -153,10 +153,11 @@ impl Shared {
             by_name.insert(name, id);
             id
         });
-        drop(by_name);
+        // Under the lock: who finds the name finds the partitions too.
         if let Some(topic) = self.topics.get(id.0) {
             self.update_partitions(topic, meta);
         }
+        drop(by_name);
         id
     }
 
@@ -197,10 +198,12 @@ impl Shared {
             let Some(leader) = self.cluster.leader(&partition.topic, partition.index) else {
                 partition.node.store(NO_NODE, Relaxed);
                 self.cluster.request_refresh(&partition.topic);
+                warn_leaderless(&partition);
                 self.delay.add_leaderless(partition, Instant::now());
                 continue;
             };
             partition.node.store(leader.node, Relaxed);
+            partition.leaderless.store(0, Relaxed);
             let broker = match wake.iter().find(|b| b.node == leader.node) {
                 Some(broker) => Arc::clone(broker),
                 None => {
@@ -303,6 +306,16 @@ impl Shared {
         };
         let down = (since != 0).then(|| Duration::from_micros(self.now_us().saturating_sub(since)));
         Some(Obstacle { node, bytes, down })
+    }
+}
+
+/// Says at the fourth try, the eighth, and so on, that records wait for a leader: about every second, minute, hour.
+fn warn_leaderless(partition: &Partition) {
+    let tries = partition.leaderless.fetch_add(1, Relaxed) + 1;
+    if tries >= 4 && tries.is_power_of_two() {
+        tracing::warn!(target: "kafkafast.producer",
+            "{} bytes wait for {}/{}, which has no leader. Was the topic deleted, or are its brokers down?",
+            partition.queued_bytes.load(Relaxed), partition.topic, partition.index);
     }
 }
 

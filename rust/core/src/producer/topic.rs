@@ -61,6 +61,8 @@ pub(super) struct Partition {
     pub(super) queued_bytes: AtomicUsize,
     /// Whether a batch sealed now would have to wait.
     pub(super) busy: AtomicBool,
+    /// How often in a row it was to be sent and had no leader.
+    pub(super) leaderless: AtomicU32,
     /// Lock order: slot, then queue.
     pub(super) queue: Mutex<PartitionQueue<Batch>>,
 }
@@ -131,6 +133,7 @@ impl Partition {
             node: AtomicI32::new(node),
             queued_bytes: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
+            leaderless: AtomicU32::new(0),
             queue: Mutex::new(PartitionQueue::new(window)),
         }
     }

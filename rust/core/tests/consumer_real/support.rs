@@ -12,24 +12,24 @@ use kafka_fast::wire::messages::{PartitionProduceData, ProduceRequest, TopicProd
 use kafka_fast::wire::{BatchBuilder, Record};
 use kafka_fast_testkit::{RealKafka, unique};
 
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A topic of a broker, and the means to write to it.
-pub struct Bench {
-    pub conf: Config,
-    pub cluster: Cluster,
-    pub topic: String,
-    pub group: String,
+pub(crate) struct Bench {
+    pub(crate) conf: Config,
+    pub(crate) cluster: Cluster,
+    pub(crate) topic: String,
+    pub(crate) group: String,
 }
 
 impl Bench {
     /// A fresh topic of the shared broker and the name of a fresh group.
-    pub async fn new(partitions: i32) -> Self {
+    pub(crate) async fn new(partitions: i32) -> Self {
         Self::at(RealKafka::shared(), partitions).await
     }
 
     /// As [`Self::new`], at a broker of the test's own; no topic is created for 0 partitions.
-    pub async fn at(address: &str, partitions: i32) -> Self {
+    pub(crate) async fn at(address: &str, partitions: i32) -> Self {
         let mut conf = Config::with_bootstrap(address).unwrap();
         conf.use_earliest = true;
         let cluster = Cluster::connect(&conf).await.unwrap();
@@ -41,20 +41,20 @@ impl Bench {
         Self { conf, cluster, topic, group: unique("group") }
     }
 
-    pub async fn consumer(&self) -> Consumer {
+    pub(crate) async fn consumer(&self) -> Consumer {
         self.consumer_with(self.conf.clone()).await
     }
 
-    pub async fn consumer_with(&self, conf: Config) -> Consumer {
+    pub(crate) async fn consumer_with(&self, conf: Config) -> Consumer {
         Consumer::connect(conf, GroupConf::embedded(&*self.group), &[&self.topic]).await.unwrap()
     }
 
     /// Writes records with the numbers `from..from + count` to one partition, in batches of `per_batch`.
-    pub async fn produce(&self, partition: i32, from: u64, count: u64, per_batch: u64) {
+    pub(crate) async fn produce(&self, partition: i32, from: u64, count: u64, per_batch: u64) {
         self.produce_as(partition, from, count, per_batch, 16, Codec::None).await;
     }
 
-    pub async fn produce_as(
+    pub(crate) async fn produce_as(
         &self,
         partition: i32,
         from: u64,
@@ -112,29 +112,25 @@ impl Bench {
     }
 }
 
-pub fn number(message: &Message) -> u64 {
+pub(crate) fn number(message: &Message) -> u64 {
     u64::from_be_bytes(message.value.as_ref().unwrap()[..8].try_into().unwrap())
 }
 
 /// Counts how often each number was read.
 #[derive(Default, Clone)]
-pub struct Tally(Arc<Mutex<HashMap<u64, u32>>>);
+pub(crate) struct Tally(Arc<Mutex<HashMap<u64, u32>>>);
 
 impl Tally {
-    pub fn add(&self, number: u64) {
+    pub(crate) fn add(&self, number: u64) {
         *self.0.lock().unwrap().entry(number).or_default() += 1;
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 
-    pub fn duplicates(&self) -> usize {
-        self.0.lock().unwrap().values().filter(|n| **n > 1).count()
-    }
-
     /// Waits until `count` different numbers were read.
-    pub async fn reach(&self, count: usize, within: Duration) {
+    pub(crate) async fn reach(&self, count: usize, within: Duration) {
         let deadline = Instant::now() + within;
         while self.len() < count {
             assert!(Instant::now() < deadline, "{} of {count} records after {within:?}", self.len());
@@ -143,7 +139,7 @@ impl Tally {
     }
 
     /// Every number of `0..count` exactly once.
-    pub fn assert_once(&self, count: u64) {
+    pub(crate) fn assert_once(&self, count: u64) {
         let seen = self.0.lock().unwrap();
         let missing: Vec<_> = (0..count).filter(|n| !seen.contains_key(n)).take(5).collect();
         assert!(missing.is_empty(), "missing {missing:?} ... of {count}, {} seen", seen.len());
@@ -154,7 +150,7 @@ impl Tally {
 }
 
 /// Reads into `tally` until the consumer closes, with `work` per record.
-pub fn read_all(mut reader: Reader, tally: Tally, work: Duration) -> tokio::task::JoinHandle<u64> {
+pub(crate) fn read_all(mut reader: Reader, tally: Tally, work: Duration) -> tokio::task::JoinHandle<u64> {
     tokio::spawn(async move {
         let mut count = 0;
         while let Some(message) = reader.next().await.unwrap() {
@@ -168,6 +164,6 @@ pub fn read_all(mut reader: Reader, tally: Tally, work: Duration) -> tokio::task
     })
 }
 
-pub async fn next(reader: &mut Reader) -> Message {
+pub(crate) async fn next(reader: &mut Reader) -> Message {
     tokio::time::timeout(SOON, reader.next()).await.expect("a record in time").unwrap().expect("not closed")
 }

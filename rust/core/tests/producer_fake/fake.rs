@@ -1,7 +1,7 @@
 //! A cluster of two brokers that exist in this process and do what a test tells them.
 //!
 //! They check sequences as Kafka does (the last five batches of a producer are recognized, a gap is refused, a new epoch begins
-//! at 0), and keep what was written, so that a test can ask for exactly once and for order.
+//! at 0, but a producer that is not known may begin anywhere), and keep what was written, so that a test can ask for exactly once and for order.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,12 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub const TOPIC: &str = "data";
+pub(crate) const TOPIC: &str = "data";
 const ID: Uuid = Uuid([7; 16]);
 
 /// What happens to one partition of a produce request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Write,
     /// Refused with this code.
     Refuse(i16),
@@ -32,21 +32,21 @@ pub enum Fate {
     WriteAndBreak,
     /// Nothing is written and nobody answers.
     Silence,
-    /// The broker forgets the producers it knew, then writes if it can.
-    Forget,
+    /// The broker has older numbers than it had, as after a failover that lost the last batches; then it writes if it can.
+    FallBack,
     /// The partition moves to the other broker, which refuses here.
     Move,
 }
 
 #[derive(Default)]
-pub struct Partition {
-    pub leader: i32,
+pub(crate) struct Partition {
+    pub(crate) leader: i32,
     epoch: i32,
-    pub values: Vec<String>,
+    pub(crate) values: Vec<String>,
     producers: HashMap<i64, Known>,
     in_flight: usize,
-    pub in_flight_max: usize,
-    pub epochs_seen: Vec<i16>,
+    pub(crate) in_flight_max: usize,
+    pub(crate) epochs_seen: Vec<i16>,
 }
 
 #[derive(Default)]
@@ -58,23 +58,23 @@ struct Known {
 
 type Choose = Box<dyn FnMut(i32) -> Fate + Send>;
 
-pub struct State {
-    pub partitions: Vec<Partition>,
-    pub choose: Choose,
+pub(crate) struct State {
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) choose: Choose,
     /// Code of InitProducerId.
-    pub identity_code: i16,
+    pub(crate) identity_code: i16,
     /// Answers to Produce wait this long.
-    pub latency: Duration,
-    pub produce_version: i16,
-    pub refreshes: usize,
+    pub(crate) latency: Duration,
+    pub(crate) produce_version: i16,
+    pub(crate) refreshes: usize,
     ports: [u16; 2],
 }
 
 #[derive(Clone)]
-pub struct Fake(Arc<Mutex<State>>);
+pub(crate) struct Fake(Arc<Mutex<State>>);
 
 impl Fake {
-    pub async fn start(partitions: usize) -> Self {
+    pub(crate) async fn start(partitions: usize) -> Self {
         let listeners = [
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -101,15 +101,15 @@ impl Fake {
         fake
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.state().ports[0])
     }
 
-    pub fn on_produce(&self, choose: impl FnMut(i32) -> Fate + Send + 'static) {
+    pub(crate) fn on_produce(&self, choose: impl FnMut(i32) -> Fate + Send + 'static) {
         self.state().choose = Box::new(choose);
     }
 
@@ -259,8 +259,11 @@ impl Fake {
                         silent = true;
                         (0, -1)
                     }
-                    Fate::Forget => {
-                        partition.producers.clear();
+                    Fate::FallBack => {
+                        for known in partition.producers.values_mut() {
+                            known.next -= 1;
+                            known.last.clear();
+                        }
                         write(partition)
                     }
                     Fate::Move => {
@@ -273,6 +276,11 @@ impl Fake {
                     index: data.index,
                     error_code,
                     base_offset,
+                    current_leader: if error_code == 6 {
+                        partition.leader()
+                    } else {
+                        LeaderIdAndEpoch::default()
+                    },
                     ..PartitionProduceResponse::default()
                 });
             }
@@ -296,6 +304,11 @@ impl Fake {
 }
 
 impl Partition {
+    /// Brokers of version 10 and later name it in a refusal (KIP-951).
+    fn leader(&self) -> LeaderIdAndEpoch {
+        LeaderIdAndEpoch { leader_id: self.leader, leader_epoch: self.epoch }
+    }
+
     /// Code and base offset.
     fn write(&mut self, records: Bytes) -> (i16, i64) {
         let mut batches = Batches::new(records);
@@ -304,7 +317,9 @@ impl Partition {
         let (id, epoch, sequence) = (batch.producer_id(), batch.producer_epoch(), batch.base_sequence());
         let count = batch.record_count() as i32;
         if id >= 0 {
-            let known = self.producers.entry(id).or_insert(Known { epoch: -1, ..Known::default() });
+            let stranger = || Known { epoch, next: sequence, ..Known::default() };
+            let known = self.producers.entry(id).or_insert_with(stranger);
+            self.epochs_seen.push(epoch);
             if epoch < known.epoch {
                 return (47, -1);
             }
@@ -313,7 +328,6 @@ impl Partition {
                     return (45, -1);
                 }
                 *known = Known { epoch, ..Known::default() };
-                self.epochs_seen.push(epoch);
             } else if known.last.contains(&(sequence, count)) {
                 return (46, -1);
             }

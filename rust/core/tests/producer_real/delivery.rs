@@ -184,7 +184,7 @@ async fn acks_0_delivers_without_offsets() {
     let (producer, topic, id) = producer(broker, 2, &[("acks", "0")]).await;
     let delivery = producer.try_append_tracked(id, Some(1), None, &Record::value("0:0")).unwrap();
     for i in 1..10_000 {
-        append(&producer, id, Some((i % 2) as i32), Record::value(&format!("0:{i}"))).await;
+        append(&producer, id, Some(i % 2), Record::value(&format!("0:{i}"))).await;
     }
     assert_eq!(delivery.await.unwrap().offset, -1);
     producer.close(WAIT).await.unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Everything is read back by plain fetches, not by the consumer of this crate.
 
+mod cost;
 mod delivery;
 mod faults;
 mod life;

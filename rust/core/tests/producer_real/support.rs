@@ -11,25 +11,25 @@ use kafka_fast::wire::messages::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_fast::wire::{Batches, Record};
 use kafka_fast_testkit::unique;
 
-pub const WAIT: Duration = Duration::from_secs(60);
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
 /// A record as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    pub offset: i64,
-    pub timestamp: i64,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+pub(crate) struct Stored {
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Stored {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(self.value.as_deref().unwrap_or_default()).unwrap()
     }
 }
 
-pub fn config(broker: &str, settings: &[(&str, &str)]) -> Config {
+pub(crate) fn config(broker: &str, settings: &[(&str, &str)]) -> Config {
     let mut conf = Config::with_bootstrap(broker).unwrap();
     for (name, value) in settings {
         conf.set(name, value).unwrap();
@@ -37,7 +37,7 @@ pub fn config(broker: &str, settings: &[(&str, &str)]) -> Config {
     conf
 }
 
-pub async fn new_topic(broker: &str, partitions: i32) -> String {
+pub(crate) async fn new_topic(broker: &str, partitions: i32) -> String {
     let name = unique("producer");
     let cluster = Cluster::connect(&config(broker, &[])).await.unwrap();
     cluster.create_topic(&name, partitions, 1, WAIT).await.unwrap();
@@ -47,7 +47,7 @@ pub async fn new_topic(broker: &str, partitions: i32) -> String {
 }
 
 /// A producer and the id of a new topic of `partitions`.
-pub async fn producer(
+pub(crate) async fn producer(
     broker: &str,
     partitions: i32,
     settings: &[(&str, &str)],
@@ -60,7 +60,7 @@ pub async fn producer(
 }
 
 /// Appends, waiting for room as long as it takes.
-pub async fn append(producer: &Producer, topic: TopicId, partition: Option<i32>, record: Record<'_>) {
+pub(crate) async fn append(producer: &Producer, topic: TopicId, partition: Option<i32>, record: Record<'_>) {
     loop {
         match producer.try_append(topic, partition, None, &record) {
             Ok(()) => return,
@@ -73,7 +73,7 @@ pub async fn append(producer: &Producer, topic: TopicId, partition: Option<i32>,
 }
 
 /// Everything in a topic, by partition.
-pub async fn read_all(broker: &str, topic: &str) -> Vec<Vec<Stored>> {
+pub(crate) async fn read_all(broker: &str, topic: &str) -> Vec<Vec<Stored>> {
     let cluster = Cluster::connect(&config(broker, &[])).await.unwrap();
     let meta = cluster.topic(topic, WAIT).await.unwrap();
     let mut all = Vec::new();
@@ -133,7 +133,7 @@ pub async fn read_all(broker: &str, topic: &str) -> Vec<Vec<Stored>> {
 
 /// Values are `thread:number`. Checks that each of `threads` x `count` is there exactly once, and that the numbers of
 /// a thread rise within each partition.
-pub fn check_complete_and_ordered(partitions: &[Vec<Stored>], threads: usize, count: usize) {
+pub(crate) fn check_complete_and_ordered(partitions: &[Vec<Stored>], threads: usize, count: usize) {
     let mut seen = vec![vec![0_u32; count]; threads];
     for (index, partition) in partitions.iter().enumerate() {
         let mut last: HashMap<usize, usize> = HashMap::new();

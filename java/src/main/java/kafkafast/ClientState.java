@@ -5,6 +5,7 @@ import java.time.format.DateTimeFormatter;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.LongConsumer;
 
 /**
  * What a Producer or Consumer is without its object: the handle, and where it is in its life. Never refers to the object itself, so
@@ -50,6 +51,23 @@ abstract class ClientState {
         return new IllegalStateException("This " + what + " was closed" + (by == null ? "" : by));
     }
 
+    /** Runs an operation of the open client to its end and gives its result. */
+    final long run(String name, LongConsumer start) {
+        Op op = new Op(null);
+        try {
+            start.accept(op.token);
+            return op.get(name);
+        } catch (KafkaFastException e) {
+            // Closed meanwhile: say by whom, not what the closing looked like from inside.
+            if (isClosed() && e.getClass() == KafkaFastException.class) {
+                throw closedError();
+            }
+            throw e;
+        } finally {
+            op.abandon();
+        }
+    }
+
     /** Starts to close, or returns the operation that does already. */
     final Op startClose(long timeoutMillis) {
         Op running = closing.get();
@@ -89,6 +107,7 @@ abstract class ClientState {
 
     /** On the service thread: closing has ended. */
     private void closed() {
+        forget();
         Service.leave(this);
         if (unreachable) {
             release();
@@ -109,6 +128,9 @@ abstract class ClientState {
     }
 
     abstract int logger();
+
+    /** On the service thread: closing has ended, and what only an open client needs can go. */
+    abstract void forget();
 
     private synchronized void release() {
         if (!released) {

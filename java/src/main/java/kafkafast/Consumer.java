@@ -24,9 +24,6 @@ import java.util.concurrent.locks.LockSupport;
  * }</pre>
  */
 public final class Consumer implements Iterable<Message>, AutoCloseable {
-    /** What close() waits for the group. */
-    private static final long CLOSE_MILLIS = 10_000;
-
     private final ConsumerState state;
     private final long handle;
     private final ThreadLocal<Slot> slots = new ThreadLocal<>();
@@ -77,26 +74,27 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         String names = joined("Consumer.connect", topics);
         String settings = conf.forConnect("Consumer.connect", brokers == null ? new BrokerConf[0] : brokers);
         Service.acquireLease();
-        Consumer consumer;
-        try {
-            consumer = new Consumer(NativeConsumer.create(settings, redis.getGroupName()));
-        } catch (Throwable e) {
-            Service.releaseLease();
-            throw e;
-        }
-        Service.enter(consumer, consumer.state, CLOSE_MILLIS);
+        Consumer consumer = create(settings, redis.getGroupName());
+        Service.enter(consumer, consumer.state, 0);
         conf.remarks();
-        Op op = new Op(null);
         try {
-            NativeConsumer.connect(consumer.handle, names, op.token);
-            op.get("Consumer.connect");
+            consumer.state.run("Consumer.connect", token -> NativeConsumer.connect(consumer.handle, names, token));
             return consumer;
         } catch (Throwable e) {
-            op.abandon();
             consumer.state.startClose(0);
             throw e;
         } finally {
             Reference.reachabilityFence(consumer);
+        }
+    }
+
+    /** Gives the lease back when there is no consumer to do it. */
+    private static Consumer create(String settings, String group) {
+        try {
+            return new Consumer(NativeConsumer.create(settings, group));
+        } catch (Throwable e) {
+            Service.releaseLease();
+            throw e;
         }
     }
 
@@ -300,11 +298,11 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
     }
 
     /**
-     * Shows messages in place, without copying them: the cheapest way to read. The handler's return acknowledges a message as asking for
+     * Shows messages in place, without copying them: the cheapest way to read. Waits for the first one only. The handler's return acknowledges a message as asking for
      * the next one does; the last one is acknowledged by this thread's next ask.
      *
      * @param max most messages, at least 1
-     * @param timeoutMillis longest wait for each, in milliseconds
+     * @param timeoutMillis longest wait for the first, in milliseconds
      * @param handler called with each message; what it sees is valid inside the call only
      * @return how many messages were shown
      * @throws KafkaFastException what the handler threw, as the cause, unless that is unchecked; the message is not acknowledged by it
@@ -314,7 +312,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         try {
             Slot slot = slot();
             int shown = 0;
-            while (slot != null && shown < max && reserve(slot, timeoutMillis)) {
+            while (slot != null && shown < max && reserve(slot, shown == 0 ? timeoutMillis : 0)) {
                 slot.reserved = false;
                 shown++;
                 handler.handle(slot, slot.view());
@@ -333,7 +331,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
      * As {@link #forEachView(int, long, ViewHandler)}.
      *
      * @param max most messages, at least 1
-     * @param timeout longest wait for each
+     * @param timeout longest wait for the first
      * @param handler called with each message
      * @return how many messages were shown
      */
@@ -459,13 +457,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             if (state.isClosed()) {
                 throw state.closedError();
             }
-            Op op = new Op(null);
-            try {
-                NativeConsumer.changeTopics(handle, add, names, op.token);
-                op.get(operation);
-            } finally {
-                op.abandon();
-            }
+            state.run(operation, token -> NativeConsumer.changeTopics(handle, add, names, token));
         } finally {
             Reference.reachabilityFence(this);
         }

@@ -29,6 +29,9 @@ final class ConsumerState extends ClientState {
             parker.slot = slot;
             slots.put(token, slot);
             opened = true;
+            if (closing() != null && closing().hasEnded()) {
+                forget();
+            }
             return slot;
         } finally {
             if (!opened) {
@@ -68,7 +71,6 @@ final class ConsumerState extends ClientState {
 
     @Override
     void nativeRelease() {
-        slots.keySet().forEach(Service::forget);
         NativeConsumer.release(handle);
     }
 
@@ -84,6 +86,16 @@ final class ConsumerState extends ClientState {
             Thread owner = slot.owner.get();
             if (owner == null || !owner.isAlive()) {
                 close(slot);
+            }
+        }
+    }
+
+    /** Threads that are in a call keep their own slot until they leave; the buffers of the others go. */
+    @Override
+    void forget() {
+        for (Slot slot : slots.values()) {
+            if (slots.remove(slot.token) != null) {
+                Service.forget(slot.token);
             }
         }
     }

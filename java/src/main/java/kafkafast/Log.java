@@ -43,10 +43,10 @@ final class Log {
 
     /** While the JVM ends: java.util.logging closes its handlers in a hook of its own, maybe before ours has spoken. */
     static void writeAtExit(int level, int logger, String text) {
+        write(level, logger, text);
+        // Looked at afterwards: they may have gone in between. Saying it twice is better than not at all.
         if (handlersAreGone(logger)) {
             System.err.println(LEVELS[level] + ": " + text);
-        } else {
-            write(level, logger, text);
         }
     }
 

@@ -80,26 +80,27 @@ public final class Producer implements AutoCloseable {
     public static Producer connect(KafkaConf conf, BrokerConf... brokers) {
         String settings = conf.forConnect("Producer.connect", brokers);
         Service.acquireLease();
-        Producer producer;
-        try {
-            producer = new Producer(conf, NativeProducer.create(settings));
-        } catch (Throwable e) {
-            Service.releaseLease();
-            throw e;
-        }
+        Producer producer = create(conf, settings);
         Service.enter(producer, producer.state, producer.closeMillis);
         conf.remarks();
-        Op op = new Op(null);
         try {
-            NativeProducer.connect(producer.handle, op.token);
-            op.get("Producer.connect");
+            producer.state.run("Producer.connect", token -> NativeProducer.connect(producer.handle, token));
             return producer;
         } catch (Throwable e) {
-            op.abandon();
             producer.state.startClose(0);
             throw e;
         } finally {
             Reference.reachabilityFence(producer);
+        }
+    }
+
+    /** Gives the lease back when there is no producer to do it. */
+    private static Producer create(KafkaConf conf, String settings) {
+        try {
+            return new Producer(conf, NativeProducer.create(settings));
+        } catch (Throwable e) {
+            Service.releaseLease();
+            throw e;
         }
     }
 
@@ -257,19 +258,7 @@ public final class Producer implements AutoCloseable {
                 if (state.isClosed()) {
                     throw state.closedError();
                 }
-                Op op = new Op(null);
-                try {
-                    NativeProducer.lookupTopic(handle, topic, op.token);
-                    id = (int) op.get("the metadata of topic \"" + topic + "\"");
-                } catch (KafkaFastException e) {
-                    // Closed meanwhile: say that, not what the closing looked like from inside.
-                    if (state.isClosed() && !(e instanceof InterruptException)) {
-                        throw state.closedError();
-                    }
-                    throw e;
-                } finally {
-                    op.abandon();
-                }
+                id = (int) state.run("the metadata of topic \"" + topic + "\"", token -> NativeProducer.lookupTopic(handle, topic, token));
             }
             ref = new TopicRef(topic, id);
             topics.put(topic, ref);
@@ -324,13 +313,7 @@ public final class Producer implements AutoCloseable {
                 throw state.closedError();
             }
             long start = System.nanoTime();
-            Op op = new Op(null);
-            try {
-                NativeProducer.flush(handle, op.token, Math.max(timeoutMillis, 0));
-                op.get("Producer.flush");
-            } finally {
-                op.abandon();
-            }
+            state.run("Producer.flush", token -> NativeProducer.flush(handle, token, Math.max(timeoutMillis, 0)));
             long left = Times.nanos(timeoutMillis) - (System.nanoTime() - start);
             Callbacks.awaitProcessed(Math.min(left, TimeUnit.SECONDS.toNanos(10)));
         } finally {

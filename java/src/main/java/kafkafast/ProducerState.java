@@ -48,6 +48,11 @@ final class ProducerState extends ClientState {
     }
 
     @Override
+    void forget() {
+        // Nothing is kept here.
+    }
+
+    @Override
     int logger() {
         return Log.PRODUCER;
     }

@@ -179,6 +179,11 @@ final class Service implements Runnable {
                 continue;
             }
             long token = in.getLong();
+            if (completions != null && (kind == 2 || kind == 3)) {
+                // Who waits for a flush finds the futures that ended before it on their way.
+                Callbacks.submit(completions);
+                completions = null;
+            }
             Object waiter = kind == 1 ? WAITERS.get(token) : WAITERS.remove(token);
             if (kind == 1) {
                 if (waiter instanceof Parker) {

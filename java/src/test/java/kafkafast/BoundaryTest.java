@@ -155,7 +155,7 @@ public class BoundaryTest {
                 jar + java.io.File.pathSeparator + tests);
             command.removeIf(arg -> arg.startsWith("-Dkafkafast.native.path"));
             Tools.Child child = new Tools.Child(command, null);
-            assertEquals(child.output(), 0, child.await(60));
+            child.assertExit(0, 60);
             assertTrue(child.output(), child.output().contains("LOADED"));
             assertFalse("nothing stays", Files.list(dir).findAny().isPresent());
         } finally {

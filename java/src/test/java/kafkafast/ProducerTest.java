@@ -143,7 +143,10 @@ public class ProducerTest {
         String topic = Tools.topic("callback");
         CountDownLatch entered = new CountDownLatch(1);
         CountDownLatch release = new CountDownLatch(1);
-        try (Producer producer = Producer.connect(Tools.broker())) {
+        KafkaConf conf = new KafkaConf();
+        // Long enough that the callback hangs on the future before it ends: else it would run here.
+        conf.setQueueBufferingMaxMs(500);
+        try (Producer producer = Producer.connect(conf, Tools.broker())) {
             CompletableFuture<String> thread = producer.send(topic, null, new byte[1]).thenApply(m -> {
                 entered.countDown();
                 try {

@@ -1,5 +1,6 @@
 package kafkafast;
 
+import static org.junit.Assert.assertEquals;
 import static org.junit.Assert.assertTrue;
 import static org.junit.Assert.fail;
 
@@ -141,6 +142,16 @@ final class Tools {
             synchronized (out) {
                 return new String(out.toByteArray(), StandardCharsets.UTF_8);
             }
+        }
+
+        /** SIGTERM. Process.destroy would also close the stream we read. */
+        void terminate() {
+            process.toHandle().destroy();
+        }
+
+        void assertExit(int code, long seconds) throws InterruptedException {
+            int got = await(seconds);
+            assertEquals(output(), code, got);
         }
 
         /** Waits for its end and returns the exit code. */

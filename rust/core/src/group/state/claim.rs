@@ -108,9 +108,9 @@ impl GroupState {
     fn unit_size(&self, tp: &Tp, request: &ExchangeRequest) -> i64 {
         let p = &self.partitions[tp];
         let mut size = i64::from(self.settings.consume_step.min(request.max_records));
-        // Bounded, so that neither product nor conversion overflows.
-        if let Some(by_bytes) = (request.target_bytes.min(1 << 40) * 256).checked_div(p.weight) {
-            size = size.min(by_bytes as i64);
+        // Both bounded, so that neither product nor conversion overflows; a weight of 0 is one not known yet.
+        if let Some(records) = (request.target_bytes.min(1 << 40) * 256).checked_div(p.weight) {
+            size = size.min(records as i64);
         }
         if !self.ordered() {
             let known = |topic: &Arc<str>| self.topics.get(topic);

@@ -8,6 +8,38 @@ use super::*;
 
 const IDENTITY: Identity = Identity { id: 7, epoch: 0 };
 
+/// A queue whose broker has taken a batch of one record, numbered 0, already.
+fn proven(window: usize) -> PartitionQueue<Records> {
+    let mut queue = PartitionQueue::new(window);
+    queue.push(0..1, 1);
+    let (ticket, _) = take(&mut queue, Instant::now()).unwrap();
+    queue.landed(ticket);
+    queue
+}
+
+#[test]
+fn batches_fly_one_by_one_until_the_broker_knows_the_producer() {
+    let now = Instant::now();
+    let mut queue = PartitionQueue::new(5);
+    for i in 0..9 {
+        queue.push(i..i + 1, 1);
+    }
+    let (first, _) = take(&mut queue, now).unwrap();
+    assert!(take(&mut queue, now).is_none());
+    queue.landed(first);
+    let flying: Vec<Ticket> = (0..5).map(|_| take(&mut queue, now).unwrap().0).collect();
+    assert!(take(&mut queue, now).is_none());
+    for ticket in flying {
+        queue.landed(ticket);
+    }
+    // A day later it may know nothing any more.
+    let later = now + Duration::from_secs(86_400);
+    let (ticket, _) = take(&mut queue, later).unwrap();
+    assert!(take(&mut queue, later).is_none());
+    queue.landed(ticket);
+    assert!(take(&mut queue, later).is_some() && take(&mut queue, later).is_some());
+}
+
 /// A batch is the range of its records.
 type Records = std::ops::Range<u64>;
 
@@ -43,8 +75,8 @@ fn one_in_flight_and_a_retry_goes_first_with_its_own_numbers() {
 #[test]
 fn a_lost_state_raises_the_epoch_but_a_gap_of_our_own_does_not() {
     let now = Instant::now();
-    let mut queue = PartitionQueue::new(5);
-    for i in 0..3 {
+    let mut queue = proven(5);
+    for i in 1..4 {
         queue.push(i..i + 1, 1);
     }
     let (first, a) = take(&mut queue, now).unwrap();
@@ -52,31 +84,49 @@ fn a_lost_state_raises_the_epoch_but_a_gap_of_our_own_does_not() {
     queue.retry(first, a, now);
     queue.refused_sequence(second, b, now);
     let (first, a) = take(&mut queue, now).unwrap();
-    assert_eq!(first.stamp(), Some(Stamp { id: 7, epoch: 0, sequence: 0 }));
+    assert_eq!(first.stamp(), Some(Stamp { id: 7, epoch: 0, sequence: 1 }));
     queue.refused_sequence(first, a, now);
     let (first, _) = take(&mut queue, now).unwrap();
     assert_eq!(first.stamp(), Some(Stamp { id: 7, epoch: 1, sequence: 0 }));
     queue.landed(first);
     let (second, b) = take(&mut queue, now).unwrap();
-    assert_eq!((second.stamp(), b), (Some(Stamp { id: 7, epoch: 1, sequence: 1 }), 1..2));
+    assert_eq!((second.stamp(), b), (Some(Stamp { id: 7, epoch: 1, sequence: 1 }), 2..3));
 }
 
 #[test]
 fn pieces_share_the_numbers_of_the_whole() {
     let now = Instant::now();
-    let mut queue = PartitionQueue::new(5);
-    queue.push(0..4, 4);
-    queue.push(4..5, 1);
+    let mut queue = proven(5);
+    queue.push(1..5, 4);
+    queue.push(5..6, 1);
     let (whole, _) = take(&mut queue, now).unwrap();
     let (after, b) = take(&mut queue, now).unwrap();
-    queue.split(whole, vec![(0..1, 1), (1..4, 3)]);
+    queue.split(whole, vec![(1..2, 1), (2..5, 3)]);
     queue.retry(after, b, now);
     let mut seen = Vec::new();
     while let Some((ticket, batch)) = take(&mut queue, now) {
         seen.push((ticket.stamp().unwrap().sequence, batch));
         queue.landed(ticket);
     }
-    assert_eq!(seen, [(0, 0..1), (1, 1..4), (4, 4..5)]);
+    assert_eq!(seen, [(1, 1..2), (2, 2..5), (5, 5..6)]);
+}
+
+#[test]
+fn when_the_epochs_are_used_up_batches_go_without_numbers() {
+    let now = Instant::now();
+    let mut queue = PartitionQueue::new(5);
+    let identity = Some(Identity { id: 7, epoch: i16::MAX });
+    queue.push(0..1, 1);
+    queue.push(1..2, 1);
+    let Next::Batch(ticket, batch) = queue.take(now, identity) else { panic!() };
+    assert_eq!(ticket.stamp(), Some(Stamp { id: 7, epoch: i16::MAX, sequence: 0 }));
+    queue.refused_sequence(ticket, batch, now);
+    for expected in [0..1, 1..2] {
+        let Next::Batch(ticket, batch) = queue.take(now, identity) else { panic!() };
+        assert_eq!((ticket.stamp(), batch), (None, expected));
+        assert!(matches!(queue.take(now, identity), Next::Nothing), "one by one");
+        queue.landed(ticket);
+    }
 }
 
 #[test]
@@ -98,10 +148,11 @@ fn backoff_is_bounded_and_jittered() {
 }
 
 /// A leader that checks sequences as Kafka's ProducerStateManager does: the last five batches are recognized,
-/// a new epoch must begin at 0, a gap is refused.
+/// a new epoch must begin at 0, a gap is refused; but whoever is not known may begin anywhere.
 #[derive(Default)]
 struct Broker {
     log: Vec<Records>,
+    known: bool,
     epoch: i16,
     next: i32,
     last: VecDeque<(i32, u32)>,
@@ -117,6 +168,9 @@ impl Broker {
     fn produce(&mut self, stamp: Option<Stamp>, batch: &Records) -> Answer {
         let count = (batch.end - batch.start) as u32;
         if let Some(stamp) = stamp {
+            if !self.known {
+                (self.known, self.epoch, self.next) = (true, stamp.epoch, stamp.sequence);
+            }
             if stamp.epoch > self.epoch {
                 if stamp.sequence != 0 {
                     return Answer::Gap;

@@ -1,0 +1,9 @@
+//! The consumer against a real broker.
+
+mod broker;
+mod chunks;
+mod groups;
+mod scaling;
+mod speed;
+mod support;
+mod tail;
