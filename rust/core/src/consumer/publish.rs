@@ -13,16 +13,15 @@ use crate::wire::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderPartitio
 use crate::wire::{ErrorCode, Uuid};
 
 /// Publishes what was seen. A group that stored an older leader epoch asks where that epoch ends in the new leader's
-/// log, because what it knows above may be gone (KIP-320); that is answered in a second round. What fails is not
-/// repeated here: it is seen again.
+/// log, because what it knows above may be gone (KIP-320); that is answered in a second round. What fails is put back
+/// among what is unsaid, and goes with the next publication.
 pub(super) async fn publish(shared: &Arc<Shared>, seen: &[Seen]) {
     let facts: Vec<_> = seen.iter().map(|seen| fact(shared, seen, None)).collect();
     let results = match shared.coordinator.publish(&facts).await {
         Ok(results) => results,
         Err(error) => {
             tracing::warn!("publishing to the group: {error}");
-            shared.with(|state| state.unsaid.extend(seen.iter().map(|seen| seen.tp.clone())));
-            return;
+            return unsaid(shared, seen.iter());
         }
     };
     let mut asked = Vec::new();
@@ -35,15 +34,23 @@ pub(super) async fn publish(shared: &Arc<Shared>, seen: &[Seen]) {
     if asked.is_empty() {
         return;
     }
-    let mut again = Vec::new();
-    for (seen, end) in epoch_ends(shared, &asked).await {
-        again.push((seen, fact(shared, seen, Some(end))));
-    }
-    let (seen, facts): (Vec<_>, Vec<_>) = again.into_iter().unzip();
+    let ends = epoch_ends(shared, &asked).await;
+    let answered = |seen: &Seen| ends.iter().any(|(other, _)| other.tp == seen.tp);
+    unsaid(shared, asked.iter().map(|(seen, _)| *seen).filter(|seen| !answered(seen)));
+    let again = ends.into_iter().map(|(seen, end)| (seen, fact(shared, seen, Some(end))));
+    let (seen, facts): (Vec<_>, Vec<_>) = again.unzip();
     match shared.coordinator.publish(&facts).await {
         Ok(results) => seen.iter().zip(results).for_each(|(seen, result)| learned(shared, seen, result)),
-        Err(error) => tracing::warn!("publishing to the group: {error}"),
+        Err(error) => {
+            tracing::warn!("publishing to the group: {error}");
+            unsaid(shared, seen.into_iter());
+        }
     }
+}
+
+/// The group does not know these yet.
+fn unsaid<'a>(shared: &Shared, seen: impl Iterator<Item = &'a Seen>) {
+    shared.with(|state| state.unsaid.extend(seen.map(|seen| seen.tp.clone())));
 }
 
 fn fact(shared: &Shared, seen: &Seen, epoch_end: Option<i64>) -> Publish {

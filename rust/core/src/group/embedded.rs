@@ -125,7 +125,12 @@ impl Embedded {
             let at = (self.started + Duration::from_millis(next)).min(until);
             let found = poll_fn(|cx| self.poll_work(&mut ticket, topics, next, cx.waker()));
             match tokio::time::timeout_at(at.into(), found).await {
-                Ok(Ok(Found::Work)) => return Ok(true),
+                Ok(Ok(Found::Work)) => {
+                    // The wake-up has arrived: it is for the caller to claim now. Leaving the line passes nothing on, or
+                    // the whole line would wake before the first of it has claimed.
+                    ticket.leave();
+                    return Ok(true);
+                }
                 Ok(Ok(Found::Sooner)) => {}
                 Ok(Err(error)) => return Err(error),
                 Err(_) if Instant::now() >= until => return Ok(false),
@@ -216,16 +221,26 @@ struct Ticket<'a> {
     number: Option<u64>,
 }
 
+impl Ticket<'_> {
+    /// Leaves the line; says whether it had a place and was woken.
+    fn leave(&mut self) -> bool {
+        let Some(number) = self.number.take() else { return false };
+        let mut inner = self.group.inner.lock();
+        let before = inner.idle.len();
+        inner.idle.retain(|waiting| waiting.ticket != number);
+        inner.idle.len() == before
+    }
+}
+
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            let mut inner = self.group.inner.lock();
-            let before = inner.idle.len();
-            inner.idle.retain(|waiting| waiting.ticket != number);
-            let was_woken = inner.idle.len() == before;
-            // It was woken for a unit that it may not take now: pass that on. (Or it takes it; then one is woken in vain.)
-            let wake = if was_woken { inner.who_wakes(self.group.now()) } else { Vec::new() };
-            drop(inner);
+        if self.leave() {
+            // It was woken for a unit, and nobody hears of that: the next in line is woken instead.
+            let wake = {
+                let mut inner = self.group.inner.lock();
+                let now = self.group.now();
+                inner.who_wakes(now)
+            };
             wake.into_iter().for_each(Waker::wake);
         }
     }
@@ -425,6 +440,95 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(20)).await;
         group.leave(&"a".into()).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_secs(5), woken).await.unwrap().unwrap());
+    }
+
+    /// How many of the waits have ended.
+    async fn ended(waits: &[tokio::task::JoinHandle<bool>]) -> usize {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        waits.iter().filter(|wait| wait.is_finished()).count()
+    }
+
+    fn waits(group: &Coordinator, n: usize) -> Vec<tokio::task::JoinHandle<bool>> {
+        let wait = |group: Coordinator| async move {
+            group.work(&["t".into()], Duration::from_secs(20)).await.unwrap()
+        };
+        (0..n).map(|_| tokio::spawn(wait(group.clone()))).collect()
+    }
+
+    #[tokio::test]
+    async fn one_unit_wakes_one_and_a_claim_that_leaves_some_wakes_the_next() {
+        let group = group();
+        group.init(&[start("t")]).await.unwrap();
+        let waits = waits(&group, 5);
+        assert_eq!(ended(&waits).await, 0);
+        group.publish(&[known("t", 10)]).await.unwrap();
+        assert_eq!(ended(&waits).await, 1);
+        let mut request = ExchangeRequest::new("a".into(), 1, vec!["t".into()]);
+        (request.want, request.max_records, request.least_records) = (1, 5, 5);
+        group.exchange(&request).await.unwrap();
+        assert_eq!(ended(&waits).await, 2);
+        request.request = 2;
+        group.exchange(&request).await.unwrap();
+        // Nothing is left.
+        group.tick().await.unwrap();
+        assert_eq!(ended(&waits).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_that_nobody_uses_is_passed_on() {
+        let group = group();
+        group.init(&[start("t")]).await.unwrap();
+        let waits = waits(&group, 2);
+        assert_eq!(ended(&waits).await, 0);
+        let Coordinator::Embedded(inner) = &group;
+        assert_eq!(inner.inner.lock().idle.len(), 2);
+        // The first in line is woken and, before it runs, dropped.
+        group.publish(&[known("t", 1)]).await.unwrap();
+        waits[0].abort();
+        assert_eq!(ended(&waits).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_is_due_again_wakes_at_its_time() {
+        let group = group();
+        group.init(&[start("t")]).await.unwrap();
+        group.publish(&[known("t", 1)]).await.unwrap();
+        let mut request = ExchangeRequest::new("a".into(), 1, vec!["t".into()]);
+        request.want = 1;
+        let unit = group.exchange(&request).await.unwrap().units.remove(0);
+        let waits = waits(&group, 1);
+        assert_eq!(ended(&waits).await, 0);
+        let began = Instant::now();
+        let mut request = ExchangeRequest::new("a".into(), 2, vec!["t".into()]);
+        let delay = Some(Duration::from_millis(300));
+        let super::super::Unit { id, request: claimed_by, end, .. } = unit;
+        let nack =
+            super::super::Nack { id, request: claimed_by, end, progress: 0, delay, reason: "later".into() };
+        request.nacks.push(nack);
+        group.exchange(&request).await.unwrap();
+        for wait in waits {
+            assert!(wait.await.unwrap());
+        }
+        let took = began.elapsed();
+        assert!((Duration::from_millis(290)..Duration::from_secs(3)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_deleted_group_tells_its_members_and_starts_anew() {
+        let settings = GroupSettings::of(&Config::default());
+        let name = format!("deleted-{}", std::process::id());
+        let group = Embedded::named(&name, "c", settings.clone()).unwrap();
+        let group = Coordinator::Embedded(group);
+        group.init(&[start("t")]).await.unwrap();
+        let waiting = group.clone();
+        let wait = tokio::spawn(async move { waiting.work(&["t".into()], Duration::from_secs(20)).await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        group.delete().await.unwrap();
+        assert_eq!(wait.await.unwrap(), Err(GroupError::Deleted));
+        assert_eq!(group.tick().await, Err(GroupError::Deleted));
+        let fresh = Coordinator::Embedded(Embedded::named(&name, "c", settings).unwrap());
+        assert!(fresh.partitions(&["t".into()]).await.unwrap().is_empty());
+        fresh.delete().await.unwrap();
     }
 
     #[test]

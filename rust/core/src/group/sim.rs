@@ -187,8 +187,13 @@ impl Sim {
             match event {
                 Event::Lost { topic, partition, from, to } => {
                     let log = &mut self.logs[model::number(&topic)][partition as usize];
+                    // Only what the log has no more.
+                    let too_much = to > log.start;
                     log.is_done(from, to);
                     self.count("lost");
+                    if too_much {
+                        self.fail(&format!("1: {topic}/{partition}: [{from}, {to}) is not lost"));
+                    }
                 }
                 Event::Parked { unit, from, to } => {
                     let log = &mut self.logs[model::number(&unit.topic)][unit.partition as usize];

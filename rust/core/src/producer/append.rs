@@ -22,6 +22,8 @@ use crate::wire::{BatchBuilder, Record};
 const HEADER_BYTES: usize = 61;
 /// First step of a buffer that has nothing to go by.
 const FIRST_STEP_BYTES: usize = 4096;
+/// Least step of a buffer that grows while memory is short: a step a record would copy the batch once a record.
+const STEP_BYTES_MIN: usize = 16 << 10;
 
 /// One record and how it is to be appended.
 pub(super) struct Append<'a> {
@@ -264,9 +266,11 @@ impl Shared {
 
     fn grow(&self, open: &mut Open, bound: usize, batch_bytes: usize) -> Result<(), Refused> {
         let least = open.builder.len() + bound;
-        let doubled = (open.builder.capacity() * 2).min(batch_bytes).max(least);
-        if !open.lease.grow_to(doubled) && !open.lease.grow_to(least) {
-            return Err(full(least - open.lease.bytes()));
+        let at_least = |capacity: usize| capacity.min(batch_bytes).max(least);
+        let doubled = at_least(open.builder.capacity() * 2);
+        let step = at_least(open.builder.capacity() + STEP_BYTES_MIN);
+        if !open.lease.grow_to(doubled) && !open.lease.grow_to(step) {
+            return Err(full(step - open.lease.bytes()));
         }
         open.builder.grow_to(open.lease.bytes());
         open.limit = open.builder.capacity().min(batch_bytes.max(least));

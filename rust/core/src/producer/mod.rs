@@ -2,17 +2,17 @@
 //!
 //! # How a record travels
 //! [`Producer::try_append`] encodes it at the end of its partition's open batch under a short lock
-//! ([`append`]). The batch is sealed when it is full, has waited long enough ([`linger`]) or is flushed, and queued
-//! at its partition ([`partition_queue`]: order, retries, sequences). The partition enters the ready list of its
-//! leader ([`shared`]), whose one task ([`sender`]) takes a batch of each ready partition, compresses, sends one
-//! request ([`request`]), and settles each batch by the answer: delivered, sent again, split, or failed. A partition
-//! that backs off or has no leader rests in [`delay`].
+//! (`append`). The batch is sealed when it is full, has waited long enough (`linger`) or is flushed, and queued
+//! at its partition (`partition_queue`: order, retries, sequences). The partition enters the ready list of its
+//! leader (`shared`), whose one task (`sender`) takes a batch of each ready partition, compresses, sends one
+//! request (`request`), and settles each batch by the answer: delivered, sent again, split, or failed. A partition
+//! that backs off or has no leader rests in `delay`.
 //!
 //! # What holds
 //! * Records of one partition keep the order of their appends, whichever thread they came from.
 //! * A batch is sent again, in its place and with the same bytes and numbers, until the broker has it, refuses it
 //!   for good, or the producer is closed. (`delivery.timeout.ms` and a spool on disk are still to come.)
-//! * Memory is bounded by `buffer.memory`, taken as buffers grow ([`memory`]).
+//! * Memory is bounded by `buffer.memory`, taken as buffers grow (`memory`).
 //! * Every tracked record's [`Delivery`] ends exactly once.
 //! * After [`Producer::close`] nothing is accepted; when the last handle is gone, every task ends.
 

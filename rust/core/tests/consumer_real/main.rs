@@ -2,6 +2,7 @@
 
 mod broker;
 mod chunks;
+mod faults;
 mod groups;
 mod scaling;
 mod speed;

@@ -20,6 +20,8 @@ pub(crate) struct Bench {
     pub(crate) cluster: Cluster,
     pub(crate) topic: String,
     pub(crate) group: String,
+    /// Of the records produced; 0 is now.
+    pub(crate) timestamp: i64,
 }
 
 impl Bench {
@@ -38,7 +40,7 @@ impl Bench {
             cluster.create_topic(&topic, partitions, 1, SOON).await.unwrap();
             cluster.topic(&topic, SOON).await.unwrap();
         }
-        Self { conf, cluster, topic, group: unique("group") }
+        Self { conf, cluster, topic, group: unique("group"), timestamp: 0 }
     }
 
     pub(crate) async fn consumer(&self) -> Consumer {
@@ -54,6 +56,16 @@ impl Bench {
         self.produce_as(partition, from, count, per_batch, 16, Codec::None).await;
     }
 
+    /// As [`Self::produce`], with keys that repeat every ten numbers.
+    pub(crate) async fn produce_keyed(&self, partition: i32, from: u64, count: u64, per_batch: u64) {
+        let key = |number: u64| format!("key-{}", number % 10);
+        self.write(partition, from, count, per_batch, |batch, at, number| {
+            batch.append(at, &Record::keyed(&key(number), &number.to_be_bytes()));
+            Codec::None
+        })
+        .await;
+    }
+
     pub(crate) async fn produce_as(
         &self,
         partition: i32,
@@ -63,14 +75,32 @@ impl Bench {
         size: usize,
         codec: Codec,
     ) {
+        let mut value = vec![b'.'; size.max(8)];
+        self.write(partition, from, count, per_batch, |batch, at, number| {
+            value[..8].copy_from_slice(&number.to_be_bytes());
+            batch.append(at, &Record::value(&value));
+            codec
+        })
+        .await;
+    }
+
+    async fn write(
+        &self,
+        partition: i32,
+        from: u64,
+        count: u64,
+        per_batch: u64,
+        mut append: impl FnMut(&mut BatchBuilder, i64, u64) -> Codec,
+    ) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let timestamp = if self.timestamp > 0 { self.timestamp } else { now.as_millis() as i64 };
         let mut at = from;
         while at < from + count {
             let until = (at + per_batch).min(from + count);
             let mut batch = BatchBuilder::with_capacity(1 << 16);
+            let mut codec = Codec::None;
             for number in at..until {
-                let mut value = vec![b'.'; size.max(8)];
-                value[..8].copy_from_slice(&number.to_be_bytes());
-                batch.append(1_700_000_000_000, &Record::value(&value));
+                codec = append(&mut batch, timestamp, number);
             }
             let mut sealed = batch.seal(codec);
             sealed.stamp(None);

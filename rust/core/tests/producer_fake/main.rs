@@ -212,7 +212,7 @@ async fn the_very_first_batch_is_not_overtaken_when_it_is_refused() {
         fake.on_produce(move |_| if std::mem::take(&mut first) { refusal } else { Fate::Write });
         let (producer, id) = producer(&fake, &[("acks", "all"), ("batch.size", "300")]).await;
         send_numbers(&fake, &producer, id, 1000).await;
-        assert_eq!(producer.stats().retries, 1);
+        assert!(producer.stats().retries > 0);
         producer.close(WAIT).await.unwrap();
         assert_exactly_once_in_order(&fake, 1000);
     }

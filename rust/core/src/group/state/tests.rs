@@ -157,3 +157,274 @@ fn a_recreated_topic_starts_anew_and_its_old_id_does_not_come_back() {
     assert_eq!(state.init(&[init(1, 40)], 5), 0);
     state.check().unwrap();
 }
+
+/// A round that says something and wants nothing.
+fn says(who: &str) -> ExchangeRequest {
+    ExchangeRequest::new(who.into(), 0, vec![topic()])
+}
+
+fn ack(unit: &Unit) -> Ack {
+    let Unit { id, request, end, .. } = unit.clone();
+    Ack { id, request, end, high_watermark: -1, leader_epoch: -1, records: 0, bytes: 0 }
+}
+
+fn nack(unit: &Unit, progress: i64, delay: Option<u64>) -> Nack {
+    let Unit { id, request, end, .. } = unit.clone();
+    let delay = delay.map(std::time::Duration::from_millis);
+    Nack { id, request, end, progress, delay, reason: "it throws".into() }
+}
+
+fn refuse(state: &mut GroupState, who: &str, unit: &Unit, progress: i64, delay: Option<u64>) -> Outcome {
+    let mut request = says(who);
+    request.nacks.push(nack(unit, progress, delay));
+    let outcome = state.exchange(0, &request).nacks[0];
+    state.check().unwrap();
+    outcome
+}
+
+fn view(state: &GroupState) -> PartitionView {
+    state.partitions(&[topic()]).remove(0)
+}
+
+/// Claims one unit, as large as the settings let it be.
+fn take(state: &mut GroupState, who: &str, number: u64) -> Unit {
+    let mut request = ExchangeRequest::new(who.into(), number, vec![topic()]);
+    (request.want, request.least_records) = (1, u32::MAX);
+    state.exchange(0, &request).units.remove(0)
+}
+
+#[test]
+fn a_record_that_always_fails_is_parked_alone_after_its_last_attempt() {
+    let mut state = with_backlog(GroupSettings { max_attempts: 3, consume_step: 10, ..settings() }, 1, 10);
+    for attempt in 1..=3 {
+        let unit = take(&mut state, "a", u64::from(attempt));
+        assert_eq!(unit.attempt, attempt, "{unit:?}");
+        assert_eq!(refuse(&mut state, "a", &unit, 4, Some(0)), Outcome::Done);
+    }
+    let parked: Vec<_> = state.take_events();
+    let parked = parked
+        .iter()
+        .find_map(|e| if let Event::Parked { from, to, .. } = e { Some((*from, *to)) } else { None });
+    assert_eq!(parked, Some((4, 5)));
+    let rest = take(&mut state, "a", 4);
+    assert_eq!((rest.start, rest.end, rest.attempt), (5, 10, 1));
+    let mut done = says("a");
+    done.acks.push(ack(&rest));
+    state.exchange(0, &done);
+    // The parked record holds the low watermark until an operator decides.
+    assert_eq!((view(&state).low_watermark, view(&state).cursor, view(&state).parked), (4, 10, 1));
+    assert_eq!(state.unpark(0, &topic(), 0, Unpark::Retry), 1);
+    let again = take(&mut state, "a", 5);
+    assert_eq!((again.start, again.end, again.attempt), (4, 5, 1));
+    let mut unit = again;
+    for number in 6..8 {
+        refuse(&mut state, "a", &unit, 4, Some(0));
+        unit = take(&mut state, "a", number);
+    }
+    refuse(&mut state, "a", &unit, 4, Some(0));
+    assert_eq!((view(&state).parked, state.unpark(0, &topic(), 0, Unpark::Discard)), (1, 1));
+    assert_eq!((view(&state).low_watermark, view(&state).in_flight), (10, 0));
+    state.check().unwrap();
+}
+
+#[test]
+fn records_that_fail_once_each_do_not_add_up() {
+    let mut state = with_backlog(GroupSettings { max_attempts: 2, consume_step: 10, ..settings() }, 1, 10);
+    for (number, failing) in (1..).zip([2, 4, 6, 8]) {
+        let unit = take(&mut state, "a", number);
+        refuse(&mut state, "a", &unit, failing, Some(0));
+    }
+    assert!(!state.take_events().iter().any(|e| matches!(e, Event::Parked { .. } | Event::Split { .. })));
+    let unit = take(&mut state, "a", 9);
+    assert_eq!((unit.start, unit.end, unit.attempt), (8, 10, 2));
+}
+
+#[test]
+fn a_release_is_no_attempt_and_goes_back_to_the_cursor() {
+    let mut state = with_backlog(GroupSettings { max_attempts: 1, consume_step: 10, ..settings() }, 1, 20);
+    let first = take(&mut state, "a", 1);
+    let second = take(&mut state, "a", 2);
+    refuse(&mut state, "a", &first, 3, None);
+    // The second stands behind it.
+    assert_eq!((view(&state).cursor, view(&state).in_flight), (second.end, 2));
+    refuse(&mut state, "a", &second, second.start, None);
+    // Now nothing does: all of it can be shared out anew.
+    assert_eq!((view(&state).cursor, view(&state).in_flight, view(&state).low_watermark), (3, 0, 3));
+    assert_eq!(refuse(&mut state, "a", &first, 3, None), Outcome::Gone);
+    assert_eq!(claim(&mut state, "b", 1, 1)[0].attempt, 1);
+}
+
+#[test]
+fn the_share_is_of_the_whole_backlog_and_not_below_what_is_worth_a_fetch() {
+    let sizes = |partitions: i32, least: u32| {
+        let mut state = with_backlog(settings(), partitions, 100);
+        let mut request = ExchangeRequest::new("a".into(), 1, vec![topic()]);
+        (request.want, request.readers, request.least_records) = (4, 16, least);
+        let units = state.exchange(0, &request).units;
+        units.iter().map(|unit| unit.end - unit.start).collect::<Vec<_>>()
+    };
+    // Sixteen readers: half a share of a hundred records, less and less.
+    assert_eq!(sizes(1, 1), [3, 3, 2, 2]);
+    assert_eq!(sizes(1, 20), [20, 20, 20, 20]);
+    // With many partitions nobody starves if each is one unit.
+    assert_eq!(sizes(64, 1), [100, 100, 100, 100]);
+}
+
+#[test]
+fn units_aim_at_bytes() {
+    let mut state = with_backlog(settings(), 1, 1_000);
+    let unit = claim(&mut state, "a", 1, 1).remove(0);
+    let mut done = says("a");
+    done.acks.push(Ack { records: 10, bytes: 10_000, ..ack(&unit) });
+    state.exchange(0, &done);
+    let mut request = ExchangeRequest::new("a".into(), 2, vec![topic()]);
+    (request.want, request.target_bytes) = (1, 5_000);
+    let unit = state.exchange(0, &request).units.remove(0);
+    assert_eq!(unit.end - unit.start, 5);
+}
+
+#[test]
+fn a_quiet_partition_does_not_queue_behind_busy_ones() {
+    let mut state = with_backlog(GroupSettings { consume_step: 1, ..settings() }, 3, 100);
+    let quiet = |high_watermark| Publish {
+        topic: topic(),
+        partition: 2,
+        topic_id: Uuid::default(),
+        leader_epoch: 0,
+        high_watermark,
+        log_start: 0,
+        epoch_end: None,
+    };
+    assert!(state.seek(&topic(), 2, 5, 100, 6));
+    let served = |state: &mut GroupState, n| claim(state, "a", n, 1)[0].partition;
+    assert_eq!((1..=4).map(|n| served(&mut state, n)).collect::<Vec<_>>(), [0, 1, 0, 1]);
+    state.publish(&[quiet(101)], 7);
+    assert_eq!((5..=7).map(|n| served(&mut state, n)).collect::<Vec<_>>(), [2, 0, 1]);
+}
+
+#[test]
+fn a_request_from_the_past_claims_nothing() {
+    let mut state = with_backlog(settings(), 3, 100);
+    let units = claim(&mut state, "a", 2, 1);
+    assert!(claim(&mut state, "a", 1, 1).is_empty());
+    assert_eq!(claim(&mut state, "a", 2, 1), units);
+}
+
+#[test]
+fn a_repeated_claim_has_a_whole_lease() {
+    let mut state = with_backlog(settings(), 1, 1);
+    let first = claim(&mut state, "a", 1, 1).remove(0);
+    let mut request = ExchangeRequest::new("a".into(), 1, vec![topic()]);
+    request.want = 1;
+    // The store was away for longer than the lease: nobody is expired, and the answer is worth something.
+    let away = first.deadline + 10_000;
+    let again = state.exchange(away, &request).units.remove(0);
+    assert_eq!((again.id, again.deadline), (first.id, away + state.settings().lease));
+}
+
+#[test]
+fn an_ordered_holder_that_was_overtaken_cannot_take_its_unit_back() {
+    let settings =
+        GroupSettings { ordering: Ordering::Partition, max_attempts: 2, consume_step: 5, ..settings() };
+    let lease = settings.lease;
+    let mut state = with_backlog(settings, 1, 10);
+    let alive = |state: &mut GroupState, from: u64, to: u64| {
+        (from..to).step_by(1_000).for_each(|now| _ = state.exchange(now, &says("z")));
+    };
+    // The first record is parked, the rest is with a, who falls silent.
+    for number in 1..=2 {
+        let unit = claim(&mut state, "a", number, 1).remove(0);
+        refuse(&mut state, "a", &unit, 0, Some(0));
+    }
+    let rest = claim(&mut state, "a", 3, 1).remove(0);
+    assert_eq!((rest.start, view(&state).parked), (1, 1));
+    alive(&mut state, 0, lease + 1_000);
+    // The operator wants the parked one to go first; b has it.
+    state.unpark(lease, &topic(), 0, Unpark::Retry);
+    let mut request = ExchangeRequest::new("b".into(), 1, vec![topic()]);
+    request.want = 1;
+    let taken = state.exchange(lease + 1, &request).units;
+    assert_eq!(taken[0].start, 0);
+    let Unit { id, request: claimed_by, end, .. } = rest;
+    let mut late = says("a");
+    late.renews.push(Renew { id, request: claimed_by, end, progress: 1 });
+    assert_eq!(state.exchange(lease + 2, &late).renews, [Outcome::Fenced]);
+    state.check().unwrap();
+}
+
+#[test]
+fn a_paused_partition_delivers_nothing_and_goes_on_where_it_was() {
+    let mut state = with_backlog(GroupSettings { consume_step: 5, ..settings() }, 2, 100);
+    let unit = claim(&mut state, "a", 1, 1).remove(0);
+    refuse(&mut state, "a", &unit, unit.start + 1, Some(0));
+    assert_eq!(state.pause(&topic(), None, true), 2);
+    assert_eq!(state.pause(&topic(), None, true), 0);
+    assert!(claim(&mut state, "a", 2, 9).is_empty());
+    assert_eq!(state.claimable(0, &[topic()]), 0);
+    state.check().unwrap();
+    assert_eq!(state.pause(&topic(), Some(unit.partition), false), 1);
+    let again = claim(&mut state, "a", 3, 1).remove(0);
+    assert_eq!((again.partition, again.start, again.attempt), (unit.partition, unit.start + 1, 2));
+}
+
+#[test]
+fn what_appears_after_a_subscription_starts_at_its_beginning() {
+    let mut state = GroupState::new(settings(), 0);
+    assert_eq!(state.subscribe(&topic(), true), StartAt::Policy);
+    // Another consumer at the same time, before the first has fixed the starts.
+    assert_eq!(state.subscribe(&topic(), true), StartAt::Policy);
+    let state = &mut with_backlog(settings(), 1, 0);
+    assert_eq!(state.subscribe(&topic(), true), StartAt::Earliest);
+    let absent: Arc<str> = "later".into();
+    assert_eq!(state.subscribe(&absent, false), StartAt::Earliest);
+    // It exists now, and somebody else comes before the first has noticed.
+    assert_eq!(state.subscribe(&absent, true), StartAt::Earliest);
+}
+
+#[test]
+fn a_topic_that_nobody_reads_leaves_after_a_week() {
+    let week = 7 * 24 * 3_600_000;
+    let mut state = with_backlog(settings(), 2, 100);
+    claim(&mut state, "a", 1, 1);
+    state.leave(1_000, &"a".into());
+    state.tick(week);
+    assert_eq!(state.partitions(&[topic()]).len(), 2);
+    state.tick(week + 1_000);
+    assert!(state.partitions(&[topic()]).is_empty());
+    state.check().unwrap();
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_make_leases_longer() {
+    let mut state = with_backlog(settings(), 1, 1);
+    let mut request = ExchangeRequest::new("a".into(), 1, vec![topic()]);
+    request.want = 1;
+    state.exchange(10_000_000, &request);
+    state.tick(1_000);
+    assert_eq!(state.next_event(1_000, &[topic()]), 1_000 + state.settings().lease);
+    state.check().unwrap();
+}
+
+#[test]
+fn retention_takes_parked_records_and_reports_them() {
+    let mut state = with_backlog(GroupSettings { max_attempts: 1, consume_step: 10, ..settings() }, 1, 10);
+    let unit = take(&mut state, "a", 1);
+    refuse(&mut state, "a", &unit, 2, Some(0));
+    state.take_events();
+    let fact = |log_start| Publish {
+        topic: topic(),
+        partition: 0,
+        topic_id: Uuid::default(),
+        leader_epoch: 0,
+        high_watermark: 10,
+        log_start,
+        epoch_end: None,
+    };
+    assert_eq!(state.publish(&[fact(2)], 1), [Published::Done]);
+    assert_eq!(view(&state).parked, 1);
+    assert_eq!(state.publish(&[fact(3)], 1), [Published::Done]);
+    assert_eq!((view(&state).parked, state.lost()), (0, 1));
+    assert_eq!(state.publish(&[fact(8)], 1), [Published::Lost { from: 3, to: 8 }]);
+    assert_eq!((view(&state).cursor, state.lost()), (8, 6));
+    state.check().unwrap();
+}
