@@ -26,10 +26,13 @@ pub(crate) fn parse(pairs: &str) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// As [`parse`], with the checks that need all settings.
+/// As [`parse`], for a client: with the checks that need all settings, and a log line for each that means nothing here.
 pub(crate) fn parse_checked(pairs: &str) -> Result<Config, Failure> {
     let config = parse(pairs)?;
     config.check().map_err(|e| failure(&e))?;
+    for name in &config.ignored {
+        tracing::warn!(target: "kafkafast.net", "The setting {name} means nothing to kafka-fast and is ignored");
+    }
     Ok(config)
 }
 

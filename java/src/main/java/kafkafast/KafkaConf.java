@@ -29,6 +29,7 @@ public class KafkaConf {
 
     private final Map<String, String> values = new LinkedHashMap<>();
     private String jaas;
+    private String kafkaVersion;
 
     /** The default settings. */
     public KafkaConf() {
@@ -157,7 +158,7 @@ public class KafkaConf {
 
     /** What is said of these settings when a client has taken them. */
     void remarks() {
-        if (values.containsKey("kafka-version")) {
+        if (kafkaVersion != null) {
             Log.write(Log.INFO, Log.NET, "setKafkaVersion has no effect: versions are negotiated with each broker");
         }
         if (jaas != null) {
@@ -538,7 +539,7 @@ public class KafkaConf {
      * @param version any text
      */
     public void setKafkaVersion(String version) {
-        set("kafka-version", version);
+        kafkaVersion = version;
     }
 
     @Override

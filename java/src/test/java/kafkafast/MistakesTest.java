@@ -8,7 +8,12 @@ import java.io.IOException;
 import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
+import java.util.logging.Handler;
+import java.util.logging.LogRecord;
+import java.util.logging.Logger;
 import org.junit.Test;
 
 /** The mistakes people make first, and what they are told. */
@@ -122,6 +127,35 @@ public class MistakesTest {
             contains(assertThrows(InvalidTopicException.class, () -> producer.sendMsg("a b", new byte[1])),
                 "Topic \"a b\" has an illegal character at 1", "letters, digits, . _ -");
             assertThrows(IllegalArgumentException.class, () -> producer.sendMsg(null, new byte[1]));
+        }
+    }
+
+    @Test
+    public void settingsWithoutMeaningAreOneWarningEach() throws Exception {
+        List<String> lines = new CopyOnWriteArrayList<>();
+        Logger logger = Logger.getLogger("kafkafast.net");
+        Handler handler = new Handler() {
+            @Override
+            public void publish(LogRecord record) {
+                lines.add(record.getLevel() + " " + record.getMessage());
+            }
+
+            @Override
+            public void flush() {
+                // Nothing is held.
+            }
+
+            @Override
+            public void close() {
+                // Nothing is held.
+            }
+        };
+        logger.addHandler(handler);
+        try (Producer producer = Producer.connect(new KafkaConf().set("key.serializer", "x"), Tools.broker())) {
+            Tools.await("the line", 5000, () -> !lines.isEmpty());
+            assertEquals("[WARNING The setting key.serializer means nothing to kafka-fast and is ignored]", lines.toString());
+        } finally {
+            logger.removeHandler(handler);
         }
     }
 

@@ -70,9 +70,8 @@ final class OwnBroker implements AutoCloseable {
     }
 
     /** Kills it: no goodbye. */
-    void kill() throws InterruptedException {
-        process.destroyForcibly();
-        process.waitFor();
+    void kill() {
+        process.destroyForcibly().onExit().join();
     }
 
     BrokerConf address() {
@@ -80,7 +79,7 @@ final class OwnBroker implements AutoCloseable {
     }
 
     @Override
-    public void close() throws InterruptedException, IOException {
+    public void close() throws IOException {
         kill();
         try (Stream<Path> files = Files.walk(dir)) {
             files.sorted(Comparator.reverseOrder()).map(Path::toFile).forEach(File::delete);
