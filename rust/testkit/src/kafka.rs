@@ -1,7 +1,11 @@
 //! Apache Kafka as a child process: one node, KRaft, plaintext.
+//!
+//! A test may end in any way: it passes, panics, is interrupted, is killed. So each broker has a [`Guard`], a small process that
+//! sees the end of this one by the end of its own input, and then kills the broker and removes its folder. That serves the
+//! shared broker too, which nobody ever drops.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +18,10 @@ use crate::{free_port, loopback, unique};
 const STARTED: &str = "Kafka Server started";
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// Between choosing a port and listening on it somebody else may take it; then others are chosen, so many times in all.
+const PORT_CHOICES: u32 = 5;
+/// How the JVM says that it was so.
+const PORT_TAKEN: &str = "Address already in use";
 
 /// What a broker is started with.
 #[derive(Debug, Clone, Default)]
@@ -49,15 +57,29 @@ pub struct RealKafka {
     dir: PathBuf,
     port: u16,
     child: Option<Child>,
+    guard: Guard,
 }
 
 impl RealKafka {
-    /// A broker of the caller's own; returns when it answers connections.
+    /// A broker of the caller's own; returns when it answers connections, and panics with the end of its log when it does not
+    /// within 60 s.
     pub fn start(options: &Options) -> Self {
+        for _ in 1..PORT_CHOICES {
+            match Self::try_start(options) {
+                Err(log) if log.contains(PORT_TAKEN) => {}
+                Err(log) => panic!("{log}"),
+                Ok(kafka) => return kafka,
+            }
+        }
+        Self::try_start(options).unwrap_or_else(|log| panic!("{log}"))
+    }
+
+    fn try_start(options: &Options) -> Result<Self, String> {
         let dir = std::env::temp_dir().join(unique("kafka-fast-testkit"));
         fs::create_dir_all(&dir).expect("the temporary folder can be written");
         let (port, controller) = (free_port(), free_port());
-        let mut kafka = Self { dir, port, child: None };
+        let guard = Guard::start(&dir);
+        let mut kafka = Self { dir, port, child: None, guard };
         let advertised = options.advertised.unwrap_or(port);
         let data = kafka.dir.join("data");
         let mut text = format!(
@@ -78,13 +100,11 @@ impl RealKafka {
             .args(["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"])
             .arg(kafka.properties())
             .status();
-        assert!(
-            format.is_ok_and(|s| s.success()),
-            "the storage could not be formatted:\n{}",
-            kafka.log("format.log")
-        );
-        kafka.start_again();
-        kafka
+        if !format.is_ok_and(|s| s.success()) {
+            return Err(format!("the storage could not be formatted:\n{}", kafka.tail("format.log")));
+        }
+        kafka.try_start_again()?;
+        Ok(kafka)
     }
 
     /// The broker that `./dev test` started for everybody (`KAFKA_FAST_BROKER`), else one for this test process, which ends
@@ -115,6 +135,7 @@ impl RealKafka {
     /// Stops it as an operator would (SIGTERM): it writes what it holds and leaves.
     pub fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
+        self.guard.watch(None);
         let asked = Command::new("kill").arg(child.id().to_string()).status();
         let until = Instant::now() + STOP_WITHIN;
         while asked.as_ref().is_ok_and(std::process::ExitStatus::success) && Instant::now() < until {
@@ -130,6 +151,7 @@ impl RealKafka {
     /// Stops it as a power cut would (SIGKILL).
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
+            self.guard.watch(None);
             // Both only fail when it has already ended.
             drop(child.kill());
             drop(child.wait());
@@ -138,23 +160,27 @@ impl RealKafka {
 
     /// Starts it again with the data and the port it had; returns when it answers connections.
     pub fn start_again(&mut self) {
+        self.try_start_again().unwrap_or_else(|log| panic!("{log}"));
+    }
+
+    fn try_start_again(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "the broker is running");
         let mut command = self.java("kafka.Kafka", "broker.log");
         command.arg(self.properties());
-        self.child = Some(spawn(command).expect("java can be started"));
+        let child = self.child.insert(spawn(command).expect("java can be started"));
+        self.guard.watch(Some(child.id()));
         let until = Instant::now() + START_WITHIN;
         // Its own word, not only the port: somebody else may have taken that meanwhile.
         while !self.log("broker.log").contains(STARTED)
             || TcpStream::connect_timeout(&loopback(self.port), Duration::from_secs(1)).is_err()
         {
             let ended = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
-            assert!(
-                !ended && Instant::now() < until,
-                "the broker did not start:\n{}",
-                self.log("broker.log")
-            );
+            if ended || Instant::now() > until {
+                return Err(format!("the broker did not start:\n{}", self.tail("broker.log")));
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
+        Ok(())
     }
 
     fn properties(&self) -> PathBuf {
@@ -186,13 +212,21 @@ impl RealKafka {
     }
 
     fn log(&self, name: &str) -> String {
-        let mut text = String::new();
+        let mut text = Vec::new();
         if let Ok(mut file) = File::open(self.dir.join(name)) {
-            // What cannot be read is not shown; the assertion says the rest.
-            drop(file.read_to_string(&mut text));
+            // What cannot be read is not shown; the error says the rest.
+            drop(file.read_to_end(&mut text));
         }
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// The last lines of a log, and before them the first that says a port was taken: a stack trace is longer than the tail.
+    fn tail(&self, name: &str) -> String {
+        let log = self.log(name);
+        let lines: Vec<&str> = log.lines().collect();
+        let taken = lines.iter().find(|line| line.contains(PORT_TAKEN)).copied();
+        let last = &lines[lines.len().saturating_sub(30)..];
+        taken.into_iter().chain(last.iter().copied()).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -200,6 +234,42 @@ impl Drop for RealKafka {
     fn drop(&mut self) {
         self.kill();
         drop(fs::remove_dir_all(&self.dir));
+    }
+}
+
+/// A shell that reads the broker's process id from its input, an empty line when the broker was stopped. Its input ends when
+/// this process ends, however that happens (the pipe's other end is closed on exec, so no child of ours holds it open).
+#[derive(Debug)]
+struct Guard {
+    shell: Child,
+}
+
+impl Guard {
+    /// `$1` is the folder. Ctrl-C goes to the whole process group, so the shell must not die of it.
+    const SCRIPT: &str = "trap '' INT TERM HUP; pid=; while read -r line; do pid=$line; done; \
+        [ -z \"$pid\" ] || { kill -9 \"$pid\" 2>/dev/null; sleep 0.2; }; rm -rf \"$1\"";
+
+    fn start(dir: &Path) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", Self::SCRIPT, "guard"]).arg(dir);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { shell: command.spawn().expect("sh can be started") }
+    }
+
+    /// Which process is to be killed in the end; none when it has ended.
+    fn watch(&mut self, pid: Option<u32>) {
+        let line = pid.map_or_else(String::new, |pid| pid.to_string());
+        if let Some(input) = self.shell.stdin.as_mut() {
+            // A guard that was killed from outside guards nothing; the broker still has its death signal.
+            drop(writeln!(input, "{line}"));
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        drop(self.shell.wait());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Real brokers and faulty networks for the tests of kafka-fast. Nothing of this is shipped.
 //!
 //! [`RealKafka`] starts Apache Kafka on this machine's loopback, on a free port and in a folder of its own, and stops it when
-//! it is dropped or when this process dies. [`Proxy`] stands between a client and a broker and misbehaves on demand.
+//! it is dropped or when this process ends, in whatever way. [`Proxy`] stands between a client and a broker and misbehaves on demand.
 //! Neither knows anything of the client under test.
 
 #![allow(clippy::missing_panics_doc, reason = "a test that cannot have its broker has failed")]
@@ -16,7 +16,7 @@ pub use proxy::{Fault, Proxy};
 
 /// A port of the loopback that nobody listens on right now.
 ///
-/// Somebody else may take it before it is used; whoever starts a server with it tries again with another.
+/// Somebody else may take it before it is used: [`RealKafka::start`] then tries again with another.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a free port");
     listener.local_addr().expect("a bound socket has an address").port()

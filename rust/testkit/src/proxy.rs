@@ -9,6 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// How often it tries to have its port again.
+const BIND_AGAIN: Duration = Duration::from_millis(10);
+
 /// What the proxy does with bytes and connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -16,12 +19,20 @@ pub enum Fault {
     None,
     /// Closes connections as soon as they are made, and those that exist.
     Cut,
+    /// Nobody listens any more, as when the broker is down, and connections that exist are closed.
+    Refuse,
     /// Keeps connections and passes nothing, in either direction, until told otherwise.
     Stall,
     /// Passes what the client says and closes the connection when the first answer comes: written, but nobody knows.
     CutAnswer,
     /// Passes each piece only after so long.
     Delay(Duration),
+}
+
+impl Fault {
+    fn closes(self) -> bool {
+        matches!(self, Self::Cut | Self::Refuse)
+    }
 }
 
 /// A proxy on the loopback; dropping it closes everything.
@@ -51,19 +62,7 @@ impl Proxy {
         let (fault, faults) = watch::channel(Fault::None);
         let connections = Arc::new(AtomicU64::new(0));
         let (target, count) = (target.to_owned(), connections.clone());
-        let task = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::Relaxed);
-                if *faults.borrow() == Fault::Cut {
-                    continue;
-                }
-                // A target that is down looks like a connection that closes at once.
-                if let Ok(server) = TcpStream::connect(&target).await {
-                    let faults = faults.clone();
-                    tokio::spawn(pass_both(client, server, faults));
-                }
-            }
-        });
+        let task = tokio::spawn(listen(listener, address, target, faults, count));
         Self { address, fault, connections, task }
     }
 
@@ -72,7 +71,8 @@ impl Proxy {
         self.address.to_string()
     }
 
-    /// Changes what it does, for connections that exist as for new ones.
+    /// Changes what it does, for connections that exist as for new ones. No byte that arrives after this call escapes it; that
+    /// sockets are closed is seen some moments later.
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
@@ -90,13 +90,60 @@ impl Drop for Proxy {
     }
 }
 
+async fn listen(
+    listener: TcpListener,
+    address: SocketAddr,
+    target: String,
+    mut faults: watch::Receiver<Fault>,
+    count: Arc<AtomicU64>,
+) {
+    let mut listener = Some(listener);
+    loop {
+        let refuse = *faults.borrow_and_update() == Fault::Refuse;
+        if refuse {
+            listener = None;
+        } else if listener.is_none() {
+            // Its port may be in other hands for a moment: ports are also given to outgoing connections.
+            listener = TcpListener::bind(address).await.ok();
+        }
+        let accepted = tokio::select! {
+            changed = faults.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            accepted = accept(listener.as_ref()) => accepted,
+            () = tokio::time::sleep(BIND_AGAIN), if listener.is_none() && !refuse => continue,
+        };
+        let Some(client) = accepted else { continue };
+        count.fetch_add(1, Ordering::Relaxed);
+        if faults.borrow().closes() {
+            continue;
+        }
+        // A target that is down looks like a connection that closes at once.
+        if let Ok(server) = TcpStream::connect(&target).await {
+            tokio::spawn(pass_both(client, server, faults.clone()));
+        }
+    }
+}
+
+/// The next connection; waits for ever without a listener.
+async fn accept(listener: Option<&TcpListener>) -> Option<TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.ok().map(|(client, _)| client),
+        None => std::future::pending().await,
+    }
+}
+
 async fn pass_both(client: TcpStream, server: TcpStream, faults: watch::Receiver<Fault>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    // When one direction ends both do: dropping the halves closes the sockets.
+    let mut closing = faults.clone();
+    // When one direction ends both do: dropping the halves closes the sockets. The third arm closes them also while a write
+    // waits for a peer that does not read.
     tokio::select! {
         () = pass(from_client, to_server, faults.clone(), false) => {}
         () = pass(from_server, to_client, faults, true) => {}
+        _ = closing.wait_for(|fault| fault.closes()) => {}
     }
 }
 
@@ -108,27 +155,44 @@ async fn pass(
 ) {
     let mut buf = vec![0; 64 << 10];
     loop {
-        let fault = *faults.borrow_and_update();
+        // While it stalls nothing is read, so that the sender feels it as it would feel a dead network: its buffers fill.
+        if faults.wait_for(|fault| *fault != Fault::Stall).await.is_err() {
+            return;
+        }
         let n = tokio::select! {
             changed = faults.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },
-            read = from.read(&mut buf), if fault != Fault::Stall => match read {
+            read = from.read(&mut buf) => match read {
                 Ok(n) if n > 0 => n,
                 _ => return,
             },
-            () = std::future::pending(), if fault == Fault::Stall => return,
         };
-        let fault = *faults.borrow();
-        match fault {
-            Fault::Cut => return,
-            Fault::CutAnswer if is_answer => return,
-            Fault::Delay(time) => tokio::time::sleep(time).await,
-            _ => {}
-        }
-        if to.write_all(&buf[..n]).await.is_err() {
+        // The fault of this moment, not of when the wait began: what arrives after `set` must not slip through.
+        if !may_pass(&mut faults, is_answer).await || to.write_all(&buf[..n]).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Waits until a piece that was read may be written; false when the connection is to be closed instead.
+async fn may_pass(faults: &mut watch::Receiver<Fault>, is_answer: bool) -> bool {
+    loop {
+        let fault = *faults.borrow_and_update();
+        match fault {
+            Fault::Cut | Fault::Refuse => return false,
+            Fault::CutAnswer if is_answer => return false,
+            Fault::None | Fault::CutAnswer => return true,
+            Fault::Stall => {
+                if faults.changed().await.is_err() {
+                    return false;
+                }
+            }
+            Fault::Delay(time) => tokio::select! {
+                () = tokio::time::sleep(time) => return true,
+                changed = faults.changed() => if changed.is_err() { return false },
+            },
         }
     }
 }
