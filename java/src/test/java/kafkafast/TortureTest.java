@@ -53,7 +53,9 @@ public class TortureTest {
             long before = resident();
             round(TimeUnit.SECONDS.toNanos(Long.parseLong(args[2])));
             settle();
-            Tools.assertNoThreadsLeft(2000);
+            // Interrupted threads leave clients behind that the collector has to find and the service to close; BoundaryTest holds
+            // clients that were closed to 2 s.
+            Tools.assertNoThreadsLeft(20_000);
             long grown = resident() - before;
             if (FAILED.get() != null) {
                 FAILED.get().printStackTrace();
