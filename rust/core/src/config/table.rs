@@ -299,6 +299,19 @@ pub static SETTINGS: &[Setting] = &[
         },
         get: |c| format!("{:?}", c.security).to_ascii_uppercase(),
     },
+    Setting {
+        name: "isolation.level",
+        aliases: &[],
+        doc: "Which records of transactions are read: read_uncommitted; read_committed is to come.",
+        set: |_, name, v| match v {
+            "read_uncommitted" => Ok(()),
+            _ => {
+                let expected = "supported yet; only read_uncommitted is";
+                Err(ConfigError::BadValue { name, value: v.to_owned(), expected })
+            }
+        },
+        get: |_| "read_uncommitted".to_owned(),
+    },
     flag!("lazy-connect", [], lazy_connect, "Whether connect returns without having reached a broker."),
 ];
 
@@ -328,6 +341,16 @@ const IGNORED: &[&str] = &[
     "enable.metrics.push",
     "retries",
     "kafka-version",
+    // Always on where acks allow it.
+    "enable.idempotence",
+    // Named where the group lives.
+    "group.id",
+    "redis-conf",
+    "client.rack",
+    // Of the direct producer, which is to come.
+    "send-cache-max-entries",
+    "send-cache-expire-after-write",
+    "send-cache-expire-after-access",
 ];
 
 /// Finds a setting by any of its names.
