@@ -2,10 +2,10 @@
 //! handled.
 //!
 //! # How it works
-//! Everything a consumer knows is one [`state::State`] behind one lock that is taken per unit and per fetched piece,
-//! never per record. Four tasks work on it: [`coordinate`] exchanges with the group (acknowledgements, progress,
-//! claims), [`fetch`] gets the units' batches from their leaders, [`watch`] finds new records when this consumer is the
-//! group's organiser, [`start`] finds topics and partitions that appear. A [`Reader`] is what a thread or task of the
+//! Everything a consumer knows is one `state::State` behind one lock that is taken per unit and per fetched piece,
+//! never per record. Four tasks work on it: `coordinate` exchanges with the group (acknowledgements, progress,
+//! claims), `fetch` gets the units' batches from their leaders, `watch` finds new records when this consumer is the
+//! group's organiser, `start` finds topics and partitions that appear. A [`Reader`] is what a thread or task of the
 //! application reads with; it opens batches (CRC, decompression) and walks their records in its own thread.
 //!
 //! # The non-obvious
@@ -14,7 +14,7 @@
 //! * The pool of claimed units belongs to all readers: a unit claimed early never waits behind one slow reader. A unit
 //!   nobody is about to start goes back to the group after a while.
 //! * Fetching is per partition, not per unit: one fetch under way, from the lowest position any unit lacks; what it
-//!   brings beyond them stays in the partition's [`cache`] for the units to come.
+//!   brings beyond them stays in the partition's `cache` for the units to come.
 //! * Bytes are charged to the prefetch budget per answer, not per batch: batches are slices of the answer's buffer.
 //! * A reader that waits in the middle of its unit is always fetched for, over budget if need be: else readers stuck
 //!   in user code could starve the others.

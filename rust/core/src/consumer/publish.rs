@@ -8,7 +8,7 @@ use super::plan::Seen;
 use super::shared::Shared;
 use super::stats::Counters;
 use crate::cluster::Purpose;
-use crate::group::{Publish, Published};
+use crate::group::{EpochEnd, Publish, Published};
 use crate::wire::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic};
 use crate::wire::{ErrorCode, Uuid};
 
@@ -53,7 +53,7 @@ fn unsaid<'a>(shared: &Shared, seen: impl Iterator<Item = &'a Seen>) {
     shared.with(|state| state.unsaid.extend(seen.map(|seen| seen.tp.clone())));
 }
 
-fn fact(shared: &Shared, seen: &Seen, epoch_end: Option<i64>) -> Publish {
+fn fact(shared: &Shared, seen: &Seen, epoch_end: Option<EpochEnd>) -> Publish {
     let topic_id = shared.cluster.cached_topic(&seen.tp.topic).map_or_else(Uuid::default, |meta| meta.id);
     Publish {
         topic: Arc::clone(&seen.tp.topic),
@@ -92,7 +92,7 @@ fn learned(shared: &Shared, seen: &Seen, result: Published) {
 }
 
 /// Asks the leaders where the epochs the group stored end.
-async fn epoch_ends<'a>(shared: &Shared, asked: &[(&'a Seen, i32)]) -> Vec<(&'a Seen, i64)> {
+async fn epoch_ends<'a>(shared: &Shared, asked: &[(&'a Seen, i32)]) -> Vec<(&'a Seen, EpochEnd)> {
     let mut by_node: BTreeMap<i32, Vec<(&'a Seen, i32)>> = BTreeMap::new();
     for &(seen, epoch) in asked {
         if let Some(leader) = shared.cluster.leader(&seen.tp.topic, seen.tp.partition) {
@@ -128,10 +128,11 @@ async fn epoch_ends<'a>(shared: &Shared, asked: &[(&'a Seen, i32)]) -> Vec<(&'a 
         for topic in answer.topics {
             for found in topic.partitions {
                 let is = |seen: &Seen| seen.tp.topic == topic.topic && seen.tp.partition == found.partition;
-                let Some((seen, _)) = asked.iter().find(|(seen, _)| is(seen)) else { continue };
+                let Some((seen, epoch)) = asked.iter().find(|(seen, _)| is(seen)) else { continue };
                 if ErrorCode(found.error_code) == ErrorCode::NONE {
                     // -1: the leader has no record of that epoch or an older one; what was there is gone.
-                    ends.push((*seen, found.end_offset.max(seen.log_start).max(0)));
+                    let end = found.end_offset.max(seen.log_start).max(0);
+                    ends.push((*seen, EpochEnd { epoch: *epoch, end }));
                 }
             }
         }

@@ -19,6 +19,6 @@ mod sim;
 pub use embedded::{Coordinator, Embedded};
 pub use state::GroupState;
 pub use types::{
-    Ack, ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init, Nack, Outcome,
-    PartitionView, Publish, Published, Renew, StartAt, Unit, UnitId, Unpark,
+    Ack, ConsumerId, EpochEnd, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init, Nack,
+    Outcome, PartitionView, Publish, Published, Renew, StartAt, Unit, UnitId, Unpark,
 };

@@ -217,7 +217,7 @@ impl Sim {
 
     // --- organisers -------------------------------------------------------------------------------------------------
 
-    fn fact(&self, tp: Tp, epoch_end: Option<i64>) -> Publish {
+    fn fact(&self, tp: Tp, epoch_end: Option<EpochEnd>) -> Publish {
         let log = &self.logs[tp.0][tp.1];
         Publish {
             topic: model::topic(tp.0),
@@ -254,7 +254,8 @@ impl Sim {
         let nonce = self.dice.next();
         match self.state.publish(&[fact], nonce)[0] {
             Published::AskEpoch(epoch) => {
-                let fact = self.fact(tp, Some(self.logs[tp.0][tp.1].end_of(epoch)));
+                let end = self.logs[tp.0][tp.1].end_of(epoch);
+                let fact = self.fact(tp, Some(EpochEnd { epoch, end }));
                 if self.faults && self.dice.one_in(4) {
                     self.late_facts.push(fact);
                 } else {
@@ -270,7 +271,8 @@ impl Sim {
     fn tell_now(&mut self, tp: Tp, fact: Publish) {
         let nonce = self.dice.next();
         if let Published::AskEpoch(epoch) = self.state.publish(&[fact], nonce)[0] {
-            let fact = self.fact(tp, Some(self.logs[tp.0][tp.1].end_of(epoch)));
+            let end = self.logs[tp.0][tp.1].end_of(epoch);
+            let fact = self.fact(tp, Some(EpochEnd { epoch, end }));
             self.state.publish(&[fact], nonce);
         }
     }

@@ -196,7 +196,17 @@ pub struct Publish {
     /// Its log start offset.
     pub log_start: i64,
     /// Where the epoch the group stored ends in this leader's log, if it was asked (KIP-320).
-    pub epoch_end: Option<i64>,
+    pub epoch_end: Option<EpochEnd>,
+}
+
+/// Where a leader epoch ends in a leader's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The epoch that was asked for. The end of another than the one the group has stored says nothing: it may stand
+    /// behind what was cut.
+    pub epoch: i32,
+    /// Its end.
+    pub end: i64,
 }
 
 /// What became of a [`Publish`].

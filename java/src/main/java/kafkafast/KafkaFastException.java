@@ -10,6 +10,7 @@ package kafkafast;
 public class KafkaFastException extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
+    /** See {@link #isPossiblyWritten()}. */
     private boolean possiblyWritten;
 
     /**

@@ -2,13 +2,14 @@ package kafkafast;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.OutputStream;
 import java.net.URISyntaxException;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
-import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
 import java.security.CodeSource;
 import java.util.ArrayList;
 import java.util.List;
@@ -26,6 +27,8 @@ final class NativeLoader {
     static final String PATH = "kafkafast.native.path";
     static final String DIR = "kafkafast.native.dir";
     static final String NAME = "kafkafast";
+    /** What the JVM says of a file that another class loader has loaded: it refuses to load it twice. */
+    private static final String ELSEWHERE = "already loaded in another classloader";
 
     private static final NativeLibraryException FAILURE = tryLoad();
 
@@ -72,17 +75,26 @@ final class NativeLoader {
             System.loadLibrary(NAME);
             return;
         } catch (UnsatisfiedLinkError e) {
-            // Absent is the normal case; present and broken is worth telling, not skipping.
-            if (e.getMessage() == null || !e.getMessage().contains("java.library.path")) {
+            // Absent is the normal case; present and broken is worth telling, not skipping. One that another class loader has
+            // (a second web application) is had from the jar, under a name of its own.
+            String said = String.valueOf(e.getMessage());
+            if (!said.contains("java.library.path") && !said.contains(ELSEWHERE)) {
                 throw explain(e, null);
             }
         }
         loadFromJar(file, dir);
     }
 
-    private static void loadFile(Path file) {
+    private static void loadFile(Path file) throws IOException {
         try {
             System.load(file.toString());
+        } catch (UnsatisfiedLinkError e) {
+            if (!String.valueOf(e.getMessage()).contains(ELSEWHERE)) {
+                throw explain(e, file);
+            }
+            try (InputStream in = Files.newInputStream(file)) {
+                loadCopy(in, file.getFileName().toString(), System.getProperty(DIR));
+            }
         } catch (Throwable e) {
             throw explain(e, file);
         }
@@ -96,20 +108,27 @@ final class NativeLoader {
             if (in == null) {
                 throw new NativeLibraryException("No native library for " + platform + " in " + jarName() + " (has: " + inJar() + "). Use -D" + PATH);
             }
-            Path parent = dir == null || dir.isEmpty() ? Paths.get(System.getProperty("java.io.tmpdir")) : Paths.get(dir);
-            // A name of its own each time: the JVM refuses to load one file in two class loaders. createTempFile makes it 0600.
-            Path copy;
-            try {
-                copy = Files.createTempFile(parent, NAME + "-", file.substring(file.lastIndexOf('.')));
-            } catch (IOException e) {
-                throw new NativeLibraryException("Cannot write the native library to " + parent + " (" + e + "). Name another directory by -D" + DIR);
+            loadCopy(in, file, dir);
+        }
+    }
+
+    private static void loadCopy(InputStream in, String file, String dir) throws IOException {
+        Path parent = dir == null || dir.isEmpty() ? Paths.get(System.getProperty("java.io.tmpdir")) : Paths.get(dir);
+        // A name of its own each time: the JVM refuses to load one file in two class loaders. createTempFile makes it 0600.
+        Path copy;
+        try {
+            copy = Files.createTempFile(parent, NAME + "-", file.substring(file.lastIndexOf('.')));
+        } catch (IOException e) {
+            throw new NativeLibraryException("Cannot write the native library to " + parent + " (" + e + "). Name another directory by -D" + DIR);
+        }
+        try {
+            // Into that very file: replacing it would lose its rights, and let somebody else be quicker.
+            try (OutputStream out = Files.newOutputStream(copy, StandardOpenOption.WRITE)) {
+                in.transferTo(out);
             }
-            try {
-                Files.copy(in, copy, StandardCopyOption.REPLACE_EXISTING);
-                loadFile(copy);
-            } finally {
-                deleteQuietly(copy);
-            }
+            loadFile(copy);
+        } finally {
+            deleteQuietly(copy);
         }
     }
 

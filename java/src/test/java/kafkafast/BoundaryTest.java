@@ -6,6 +6,7 @@ import static org.junit.Assert.assertThrows;
 import static org.junit.Assert.assertTrue;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -108,8 +109,13 @@ public class BoundaryTest {
         return child.output();
     }
 
-    private static String library() {
-        return System.getProperty("kafkafast.native.path");
+    /** The library of this run: a file named by the property, or what the class path has. */
+    private static InputStream library() throws IOException {
+        String path = System.getProperty("kafkafast.native.path");
+        String resource = "/META-INF/native/" + NativeLoader.platform() + "/" + System.mapLibraryName(NativeLoader.NAME);
+        InputStream in = path == null ? NativeLoader.class.getResourceAsStream(resource) : Files.newInputStream(Path.of(path));
+        org.junit.Assume.assumeNotNull(in);
+        return in;
     }
 
     @Test
@@ -129,11 +135,10 @@ public class BoundaryTest {
 
     @Test
     public void aDirectoryAndTheLibraryPathAreTried() throws Exception {
-        org.junit.Assume.assumeNotNull(library());
         Path dir = Files.createTempDirectory("kafka-fast-load");
         Path copy = dir.resolve(System.mapLibraryName(NativeLoader.NAME));
-        try {
-            Files.copy(Path.of(library()), copy);
+        try (InputStream in = library()) {
+            Files.copy(in, copy);
             assertTrue(load("-Dkafkafast.native.dir=" + dir).contains("LOADED"));
             assertTrue(load("-Djava.library.path=" + dir).contains("LOADED"));
             Files.write(copy, Tools.utf8("this is no library"));
@@ -160,6 +165,30 @@ public class BoundaryTest {
             assertFalse("nothing stays", Files.list(dir).findAny().isPresent());
         } finally {
             Files.deleteIfExists(dir);
+        }
+    }
+
+    @Test
+    public void twoClassLoadersHaveALibraryEach() throws Exception {
+        NativeLoader.ensure();
+        java.net.URL classes = NativeLoader.class.getProtectionDomain().getCodeSource().getLocation();
+        List<java.net.URL> urls = new java.util.ArrayList<>();
+        urls.add(classes);
+        // Gradle keeps resources, and so the library, apart from classes.
+        java.net.URL resource = NativeLoader.class.getResource("/META-INF/native/" + NativeLoader.platform() + "/" + System.mapLibraryName(NativeLoader.NAME));
+        if (resource != null && resource.getProtocol().equals("file")) {
+            urls.add(Path.of(resource.toURI()).getParent().getParent().getParent().getParent().toUri().toURL());
+        }
+        for (int i = 0; i < 2; i++) {
+            try (java.net.URLClassLoader loader = new java.net.URLClassLoader(urls.toArray(new java.net.URL[0]), ClassLoader.getPlatformClassLoader())) {
+                Class<?> conf = loader.loadClass("kafkafast.KafkaConf");
+                assertTrue(conf != KafkaConf.class);
+                Object made = conf.getConstructor().newInstance();
+                assertEquals("1", conf.getMethod("get", String.class).invoke(made, "acks"));
+                java.lang.reflect.InvocationTargetException e = assertThrows(java.lang.reflect.InvocationTargetException.class,
+                    () -> conf.getMethod("set", String.class, Object.class).invoke(made, "acks", "2"));
+                assertEquals("exceptions are of the same loader", loader, e.getCause().getClass().getClassLoader());
+            }
         }
     }
 

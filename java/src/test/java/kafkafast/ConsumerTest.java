@@ -435,6 +435,44 @@ public class ConsumerTest {
         assertEquals("each once", Collections.singleton(1), new HashSet<>(seen.values()));
     }
 
+    /** Waiting readers and senders park in Java: virtual threads give their carrier back. */
+    @Test
+    public void virtualThreadsDoNotPinTheirCarriers() throws Exception {
+        org.junit.Assume.assumeTrue(Runtime.version().feature() >= 21);
+        java.lang.reflect.Method start = Thread.class.getMethod("startVirtualThread", Runnable.class);
+        String topic = Tools.topic("virtual");
+        String empty = Tools.topic("empty");
+        int count = 50;
+        CountDownLatch done = new CountDownLatch(count);
+        AtomicInteger nothing = new AtomicInteger();
+        try (Producer producer = Producer.connect(Tools.broker());
+            Consumer idle = Tools.earliest(Tools.topic("g"), empty);
+            Consumer consumer = Tools.earliest(Tools.topic("g"), topic)) {
+            List<Thread> waiting = new ArrayList<>();
+            for (int i = 0; i < count; i++) {
+                waiting.add((Thread) start.invoke(null, (Runnable) () -> {
+                    if (idle.readMsg() == null) {
+                        nothing.incrementAndGet();
+                    }
+                }));
+            }
+            for (int i = 0; i < count; i++) {
+                start.invoke(null, (Runnable) () -> {
+                    producer.send(topic, null, new byte[10]).join();
+                    if (consumer.readMsg(30_000) != null) {
+                        done.countDown();
+                    }
+                });
+            }
+            assertTrue("they work while others wait: " + done.getCount(), done.await(60, TimeUnit.SECONDS));
+            idle.close();
+            for (Thread thread : waiting) {
+                thread.join(5000);
+            }
+            assertEquals(count, nothing.get());
+        }
+    }
+
     @Test
     public void aForgottenConsumerIsClosedWhenItIsCollected() throws Exception {
         String topic = Tools.topic("forgotten");

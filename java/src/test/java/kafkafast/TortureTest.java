@@ -17,6 +17,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.atomic.AtomicReferenceArray;
+import javax.management.JMException;
+import javax.management.ObjectName;
 import org.junit.Test;
 
 /**
@@ -50,8 +52,10 @@ public class TortureTest {
             settle();
             long before = resident();
             round(TimeUnit.SECONDS.toNanos(Long.parseLong(args[2])));
-            Tools.assertNoThreadsLeft(2000);
             settle();
+            // Interrupted threads leave clients behind that the collector has to find and the service to close; BoundaryTest holds
+            // clients that were closed to 2 s.
+            Tools.assertNoThreadsLeft(20_000);
             long grown = resident() - before;
             if (FAILED.get() != null) {
                 FAILED.get().printStackTrace();
@@ -229,6 +233,13 @@ public class TortureTest {
             for (int i = 0; i < 10; i++) {
                 System.gc();
                 Thread.sleep(100);
+            }
+            try {
+                // What glibc keeps of freed memory is no leak of ours.
+                ManagementFactory.getPlatformMBeanServer().invoke(new ObjectName("com.sun.management:type=DiagnosticCommand"), "systemTrimNativeHeap",
+                    new Object[0], new String[0]);
+            } catch (JMException e) {
+                System.out.println("this JVM cannot trim: " + e);
             }
         }
 

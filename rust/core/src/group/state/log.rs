@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{GroupState, Partition, RETIRED, Tp};
-use crate::group::types::{Event, Init, Publish, Published};
+use crate::group::types::{EpochEnd, Event, Init, Publish, Published};
 use crate::group::units::Phase;
 
 impl GroupState {
@@ -26,7 +26,10 @@ impl GroupState {
         }
         let mut result = Published::Done;
         if fact.leader_epoch > p.leader_epoch && p.leader_epoch >= 0 {
-            let Some(cut) = fact.epoch_end else { return Published::AskEpoch(p.leader_epoch) };
+            // The answer may be late, and the stored epoch another one by now: a store that lost its latest writes is back
+            // at an older one, which may end further down.
+            let answer = fact.epoch_end.filter(|answer| answer.epoch == p.leader_epoch);
+            let Some(EpochEnd { end: cut, .. }) = answer else { return Published::AskEpoch(p.leader_epoch) };
             p.leader_epoch = fact.leader_epoch;
             if cut < p.cursor {
                 result = Published::Truncated(cut);

@@ -428,3 +428,47 @@ fn retention_takes_parked_records_and_reports_them() {
     assert_eq!((view(&state).cursor, state.lost()), (8, 6));
     state.check().unwrap();
 }
+
+#[test]
+fn the_end_of_another_epoch_than_the_stored_one_says_nothing() {
+    let mut state = with_backlog(settings(), 1, 10);
+    take(&mut state, "a", 1);
+    let fact = |epoch_end| Publish {
+        topic: topic(),
+        partition: 0,
+        topic_id: Uuid::default(),
+        leader_epoch: 3,
+        high_watermark: 9,
+        log_start: 0,
+        epoch_end,
+    };
+    // Epoch 2 ends at 9, and the log was cut at 7 before. A store that is back at epoch 0 has to ask for that.
+    assert_eq!(state.publish(&[fact(None)], 1), [Published::AskEpoch(0)]);
+    assert_eq!(state.publish(&[fact(Some(EpochEnd { epoch: 2, end: 9 }))], 1), [Published::AskEpoch(0)]);
+    assert_eq!(state.publish(&[fact(Some(EpochEnd { epoch: 0, end: 7 }))], 1), [Published::Truncated(7)]);
+    assert_eq!((view(&state).cursor, view(&state).high_watermark, view(&state).generation), (7, 9, 1));
+    assert_eq!(state.publish(&[fact(None)], 2), [Published::Done]);
+    state.check().unwrap();
+}
+
+/// What a step costs: `cargo test --release --lib what_a_step_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures, proves nothing"]
+fn what_a_step_costs() {
+    for (partitions, want) in [(1, 1), (100, 4), (10_000, 16)] {
+        let settings = GroupSettings { consume_step: 1, ..settings() };
+        let mut state = with_backlog(settings, partitions, 1_000_000);
+        let mut acks = Vec::new();
+        let began = std::time::Instant::now();
+        let rounds = 100_000 / want;
+        for number in 1..=rounds {
+            let mut request = ExchangeRequest::new("a".into(), u64::from(number), vec![topic()]);
+            (request.want, request.acks) = (want, std::mem::take(&mut acks));
+            acks = state.exchange(0, &request).units.iter().map(ack).collect();
+        }
+        let each = began.elapsed() / (rounds * want);
+        println!(
+            "{partitions} partitions, {want} units a round: {each:?} a unit (claim and acknowledgement)"
+        );
+    }
+}
