@@ -16,7 +16,7 @@ use super::state::{Phase, Tp};
 use crate::cluster::{
     Isolation, ListedOffset, OffsetAt, OffsetQuery, TopicError, TopicMeta, check_topic_name,
 };
-use crate::group::{Init, PartitionView};
+use crate::group::{Init, PartitionView, StartAt};
 use crate::wire::Uuid;
 
 /// How often the organiser looks whether topics have grown.
@@ -59,6 +59,10 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<()
         }
     }
     let topics: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
+    // The group is told what does not exist yet: whoever meets it later, also another consumer, starts it at its first record.
+    let missing = topics.iter().filter(|topic| !metas.iter().any(|meta| meta.name == **topic));
+    let missing: Vec<_> = missing.map(|topic| (Arc::clone(topic), false)).collect();
+    shared.coordinator.subscribe(&missing).await?;
     fix_starts(shared, &metas, Met::Subscribing).await?;
     // Only now: a unit that is claimed before has a leader and a feed.
     shared.with(|state| {
@@ -158,19 +162,21 @@ async fn init(
 ) -> Result<(), ConsumerError> {
     let mut topics: Vec<Arc<str>> = tps.iter().map(|tp| Arc::clone(&tp.topic)).collect();
     topics.dedup();
-    // A partition that is new in a topic the group knows appeared after the group subscribed.
     let before = shared.coordinator.partitions(&topics).await?;
+    // A partition that is new in a topic the group subscribed to before is read from its start: it appeared after that.
+    let asked: Vec<_> = topics.iter().map(|topic| (Arc::clone(topic), true)).collect();
+    let start_at = shared.coordinator.subscribe(&asked).await?;
     let latest = met == Met::Subscribing && !shared.conf.use_earliest;
     let mut starts = Vec::new();
     for (tp, ends) in tps.iter().zip(ends.chunks_exact(2)) {
         let (earliest, end) = (ends[0].offset.max(0), ends[1].offset.max(0));
-        let grown = before.iter().any(|view| view.topic == tp.topic);
+        let by_policy = topics.iter().zip(&start_at).any(|(t, at)| *t == tp.topic && *at == StartAt::Policy);
         starts.push(Init {
             topic: Arc::clone(&tp.topic),
             partition: tp.partition,
             topic_id: shared.cluster.cached_topic(&tp.topic).map_or_else(Uuid::default, |meta| meta.id),
             leader_epoch: shared.cluster.leader(&tp.topic, tp.partition).map_or(-1, |leader| leader.epoch),
-            start: if latest && !grown { end } else { earliest },
+            start: if latest && by_policy { end } else { earliest },
             high_watermark: end,
             log_start: earliest,
         });

@@ -180,6 +180,24 @@ async fn a_topic_created_later_is_read_from_its_start() {
     tally.assert_once(100);
 }
 
+/// What was promised to the first consumer of a group holds whoever of the group meets the topic first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_created_later_is_read_from_its_start_by_the_next_consumer_too() {
+    let bench = Bench::at(kafka_fast_testkit::RealKafka::shared(), 0).await;
+    let mut conf = bench.conf.clone();
+    conf.use_earliest = false;
+    bench.consumer_with(conf.clone()).await.close(SOON).await.unwrap();
+    bench.cluster.create_topic(&bench.topic, 1, 1, SOON).await.unwrap();
+    bench.produce(0, 0, 50, 10).await;
+    let consumer = bench.consumer_with(conf).await;
+    let tally = Tally::default();
+    let task = read_all(consumer.reader(), tally.clone(), Duration::ZERO);
+    tally.reach(50, SOON).await;
+    consumer.close(SOON).await.unwrap();
+    task.await.unwrap();
+    tally.assert_once(50);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_are_added_and_removed() {
     let (one, two) = (Bench::new(1).await, Bench::new(1).await);
