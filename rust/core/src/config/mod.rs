@@ -5,6 +5,7 @@
 //! The names of the documentation (`batch-num-messages`) and the standard ones of kafka-clients
 //! (`bootstrap.servers`, `linger.ms`) are both accepted; [`SETTINGS`] is the table.
 
+mod redis;
 mod table;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use crate::error::ErrorKind;
 
+pub use redis::RedisConf;
 pub use table::{SETTINGS, Setting};
 
 /// Where a broker listens.
