@@ -121,6 +121,7 @@ impl World {
             start: 0,
             high_watermark: 0,
             log_start: 0,
+            done: Vec::new(),
         };
         group.init(&(0..PARTITIONS).map(init).collect::<Vec<_>>(), 1);
         let logs = (0..PARTITIONS).map(|p| (p, Vec::new())).collect();

@@ -179,6 +179,7 @@ async fn init(
             start: if latest && by_policy { end } else { earliest },
             high_watermark: end,
             log_start: earliest,
+            done: Vec::new(),
         });
     }
     shared.coordinator.init(&starts).await?;

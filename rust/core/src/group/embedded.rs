@@ -135,7 +135,7 @@ impl Embedded {
                 Ok(Err(error)) => return Err(error),
                 Err(_) if Instant::now() >= until => return Ok(false),
                 // A lease may have ended, or a unit is due.
-                Err(_) => self.step(GroupState::reap)?,
+                Err(_) => self.step(|state, now| state.reap(now, topics))?,
             }
         }
     }
@@ -389,6 +389,7 @@ mod tests {
             start: 0,
             high_watermark: 0,
             log_start: 0,
+            done: Vec::new(),
         }
     }
 

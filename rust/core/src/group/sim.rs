@@ -295,6 +295,7 @@ impl Sim {
                     start,
                     high_watermark: fact.high_watermark,
                     log_start: fact.log_start,
+                    done: Vec::new(),
                 }
             })
             .collect();

@@ -250,6 +250,9 @@ pub struct Init {
     pub high_watermark: i64,
     /// The log start offset.
     pub log_start: i64,
+    /// What is known to be handled above `start` already, `[from, to)`, ascending: a commit remembers it. What lies between
+    /// is handed out, each gap as a unit.
+    pub done: Vec<(i64, i64)>,
 }
 
 /// A partition as the group sees it.

@@ -67,9 +67,43 @@ impl UnitId {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Units {
     rows: BTreeMap<UnitId, Row>,
-    leased: BTreeSet<(u64, UnitId)>,
-    /// By topic, so that a claim never looks at units that its member may not have. A topic without any has no entry.
-    delayed: BTreeMap<Arc<str>, BTreeSet<(u64, UnitId)>>,
+    leased: ByTopic,
+    delayed: ByTopic,
+}
+
+/// Units by time. By topic, so that a member's round never looks at units that it may not have.
+#[derive(Debug, Clone, Default)]
+struct ByTopic(BTreeMap<Arc<str>, BTreeSet<(u64, UnitId)>>);
+
+impl ByTopic {
+    fn insert(&mut self, at: u64, id: &UnitId) {
+        self.0.entry(Arc::clone(&id.topic)).or_default().insert((at, id.clone()));
+    }
+
+    fn remove(&mut self, at: u64, id: &UnitId) {
+        let Some(units) = self.0.get_mut(&id.topic) else { return };
+        units.remove(&(at, id.clone()));
+        if units.is_empty() {
+            self.0.remove(&id.topic);
+        }
+    }
+
+    fn contains(&self, at: u64, id: &UnitId) -> bool {
+        self.0.get(&id.topic).is_some_and(|units| units.contains(&(at, id.clone())))
+    }
+
+    fn len(&self) -> usize {
+        self.0.values().map(BTreeSet::len).sum()
+    }
+
+    /// Those of some topics.
+    fn of<'a>(&'a self, topics: &'a [Arc<str>]) -> impl Iterator<Item = &'a BTreeSet<(u64, UnitId)>> {
+        topics.iter().filter_map(|topic| self.0.get(topic))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &(u64, UnitId)> {
+        self.0.values().flatten()
+    }
 }
 
 impl Units {
@@ -102,25 +136,16 @@ impl Units {
 
     fn list(&mut self, id: &UnitId, phase: Phase) {
         match phase {
-            Phase::Leased(until) => _ = self.leased.insert((until, id.clone())),
-            Phase::Delayed(due) => {
-                self.delayed.entry(Arc::clone(&id.topic)).or_default().insert((due, id.clone()));
-            }
+            Phase::Leased(until) => self.leased.insert(until, id),
+            Phase::Delayed(due) => self.delayed.insert(due, id),
             Phase::Parked => {}
         }
     }
 
     fn unlist(&mut self, id: &UnitId, phase: Phase) {
         match phase {
-            Phase::Leased(until) => _ = self.leased.remove(&(until, id.clone())),
-            Phase::Delayed(due) => {
-                if let Some(delayed) = self.delayed.get_mut(&id.topic) {
-                    delayed.remove(&(due, id.clone()));
-                    if delayed.is_empty() {
-                        self.delayed.remove(&id.topic);
-                    }
-                }
-            }
+            Phase::Leased(until) => self.leased.remove(until, id),
+            Phase::Delayed(due) => self.delayed.remove(due, id),
             Phase::Parked => {}
         }
     }
@@ -158,42 +183,47 @@ impl Units {
         ids
     }
 
-    /// Leases that ended, the oldest first, at most `most`.
-    pub(super) fn expired(&self, now: u64, most: usize) -> Vec<UnitId> {
-        let ended = self.leased.iter().take_while(|(until, _)| *until <= now);
-        ended.take(most).map(|(_, id)| id.clone()).collect()
+    /// Leases of these topics that ended, the oldest first, at most `most`.
+    pub(super) fn expired(&self, now: u64, topics: &[Arc<str>], most: usize) -> Vec<UnitId> {
+        let ended = |units: &BTreeSet<(u64, UnitId)>| {
+            units.iter().take_while(|(until, _)| *until <= now).take(most).cloned().collect::<Vec<_>>()
+        };
+        let mut ended: Vec<_> = self.leased.of(topics).flat_map(ended).collect();
+        ended.sort_unstable();
+        ended.into_iter().take(most).map(|(_, id)| id).collect()
     }
 
     /// The unit of these topics that is due for longest.
     pub(super) fn next_due(&self, now: u64, topics: &[Arc<str>]) -> Option<UnitId> {
-        let firsts = topics.iter().filter_map(|topic| self.delayed.get(topic)?.first());
+        let firsts = self.delayed.of(topics).filter_map(BTreeSet::first);
         firsts.min().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone())
     }
 
     /// How many units of these topics are due.
     pub(super) fn due_count(&self, now: u64, topics: &[Arc<str>]) -> usize {
-        let delayed = topics.iter().filter_map(|topic| self.delayed.get(topic));
-        delayed.map(|delayed| delayed.iter().take_while(|(due, _)| *due <= now).count()).sum()
+        self.delayed.of(topics).map(|delayed| delayed.iter().take_while(|(due, _)| *due <= now).count()).sum()
     }
 
     /// When the first unit of these topics is due.
     pub(super) fn first_due(&self, topics: &[Arc<str>]) -> Option<u64> {
-        let firsts = topics.iter().filter_map(|topic| self.delayed.get(topic)?.first());
+        let firsts = self.delayed.of(topics).filter_map(BTreeSet::first);
         firsts.map(|(due, _)| *due).filter(|due| *due != HELD).min()
     }
 
-    pub(super) fn first_deadline(&self) -> Option<u64> {
-        self.leased.first().map(|(until, _)| *until)
+    /// When the first lease of these topics ends.
+    pub(super) fn first_deadline(&self, topics: &[Arc<str>]) -> Option<u64> {
+        self.leased.of(topics).filter_map(BTreeSet::first).map(|(until, _)| *until).min()
+    }
+
+    /// Whether somebody has a unit.
+    pub(super) fn is_any_leased(&self) -> bool {
+        self.leased.len() > 0
     }
 
     /// Moves times that are too far in the future: leases to `lease`, waits to `wait`. (Those that are held stay so.)
     pub(super) fn not_later(&mut self, lease: u64, wait: u64) {
-        let late = |limit: u64| move |(at, _): &&(u64, UnitId)| *at > limit;
-        let leased = self.leased.iter().rev().take_while(late(lease));
-        let delayed = self
-            .delayed
-            .values()
-            .flat_map(|d| d.iter().rev().skip_while(|(due, _)| *due == HELD).take_while(late(wait)));
+        let leased = self.leased.iter().filter(|(until, _)| *until > lease);
+        let delayed = self.delayed.iter().filter(|(due, _)| *due > wait && *due != HELD);
         let late: Vec<UnitId> = leased.chain(delayed).map(|(_, id)| id.clone()).collect();
         for id in &late {
             self.update(id, |row| {
@@ -209,16 +239,13 @@ impl Units {
     /// Invariant 3: each unit is in exactly one index, by its phase.
     pub(super) fn check(&self) -> Result<(), String> {
         let parked = self.rows.values().filter(|row| row.phase == Phase::Parked).count();
-        let delayed: usize = self.delayed.values().map(BTreeSet::len).sum();
-        if self.rows.len() != self.leased.len() + delayed + parked {
+        if self.rows.len() != self.leased.len() + self.delayed.len() + parked {
             return Err("3: a unit is in no index or in two".to_owned());
         }
         for (id, row) in &self.rows {
             let listed = match row.phase {
-                Phase::Leased(until) => self.leased.contains(&(until, id.clone())),
-                Phase::Delayed(due) => {
-                    self.delayed.get(&id.topic).is_some_and(|delayed| delayed.contains(&(due, id.clone())))
-                }
+                Phase::Leased(until) => self.leased.contains(until, id),
+                Phase::Delayed(due) => self.delayed.contains(due, id),
                 Phase::Parked => true,
             };
             if !listed {

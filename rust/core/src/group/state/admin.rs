@@ -26,7 +26,8 @@ impl GroupState {
     /// clock which was set back left too far in the future.
     pub fn tick(&mut self, now: u64) {
         self.mend_clock(now);
-        self.reap(now);
+        let topics: Vec<Arc<str>> = self.topics.keys().cloned().collect();
+        self.reap(now, &topics);
         let forget = self.settings.lease.saturating_mul(FORGET_AFTER_LEASES);
         let dead = self.members.iter().filter(|(_, member)| member.seen.saturating_add(forget) <= now);
         let dead: Vec<ConsumerId> = dead.map(|(id, _)| Arc::clone(id)).collect();
@@ -151,7 +152,7 @@ impl GroupState {
     /// When time may bring work next to a member with these topics: a unit of theirs becomes due, or a lease ends. At most a
     /// lease from now, and a lease taken later ends later, so only a unit that is refused makes it sooner.
     pub fn next_event(&self, now: u64, topics: &[Arc<str>]) -> u64 {
-        let lease = self.units.first_deadline().map(|t| t.max(self.grace_until));
+        let lease = self.units.first_deadline(topics).map(|t| t.max(self.grace_until));
         [self.units.first_due(topics), lease].into_iter().flatten().fold(now + self.settings.lease, u64::min)
     }
 

@@ -22,7 +22,7 @@ impl GroupState {
         let acks = request.acks.iter().map(|ack| self.ack(&request.consumer, ack)).collect();
         let nacks = request.nacks.iter().map(|nack| self.nack(now, &request.consumer, nack)).collect();
         let renews = request.renews.iter().map(|renew| self.renew(now, &request.consumer, renew)).collect();
-        self.reap(now);
+        self.reap(now, &request.topics);
         let units = if request.want > 0 { self.claim(now, request) } else { Vec::new() };
         let organiser = self.organise(now, request);
         ExchangeReply { now, acks, nacks, renews, units, organiser }
@@ -179,12 +179,12 @@ impl GroupState {
         Outcome::Done
     }
 
-    /// Takes back leases that ended.
-    pub(in crate::group) fn reap(&mut self, now: u64) {
+    /// Takes back leases of these topics that ended. (Those of others are for the members who read those.)
+    pub(in crate::group) fn reap(&mut self, now: u64, topics: &[Arc<str>]) {
         if now < self.grace_until {
             return;
         }
-        for id in self.units.expired(now, REAP_AT_ONCE) {
+        for id in self.units.expired(now, topics, REAP_AT_ONCE) {
             let row = self.units.get(&id).expect("invariant: the index names units that are there");
             let (attempt, consumer) = (row.attempt, Arc::clone(&row.holder));
             self.event(Event::Expired { unit: id.clone(), consumer });

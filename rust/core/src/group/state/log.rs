@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{GroupState, Partition, RETIRED, Tp};
-use crate::group::types::{EpochEnd, Event, Init, Publish, Published};
-use crate::group::units::Phase;
+use crate::group::types::{EpochEnd, Event, Init, Publish, Published, UnitId};
+use crate::group::units::{Phase, Row};
 
 impl GroupState {
     /// What is known of partitions' logs. Raises high watermarks; finds truncation and retention. `nonce` is random: the
@@ -155,8 +155,29 @@ impl GroupState {
             listed: None,
         };
         self.partitions.insert(tp.clone(), fresh);
+        self.open_gaps(&tp, &start.done);
         self.settle(&tp);
         true
+    }
+
+    /// Moves the cursor of a new partition behind what is done; what is not done before that is a unit for each gap.
+    fn open_gaps(&mut self, tp: &Tp, done: &[(i64, i64)]) {
+        for (from, to) in done {
+            let p = self.partition(tp);
+            let cursor = p.cursor;
+            if *to <= cursor {
+                continue;
+            }
+            p.cursor = *to;
+            p.high_watermark = p.high_watermark.max(*to);
+            if cursor < *from {
+                p.in_flight += 1;
+                let id = UnitId { topic: Arc::clone(&tp.0), partition: tp.1, carved_at: cursor };
+                let (phase, holder) = (Phase::Delayed(0), "".into());
+                let row = Row { progress: cursor, end: *from, attempt: 0, holder, request: 0, phase };
+                self.units.insert(id, row);
+            }
+        }
     }
 
     /// Drops all partitions of a topic with their units.

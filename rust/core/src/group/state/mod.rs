@@ -129,7 +129,7 @@ impl GroupState {
 
     /// Whether nobody relies on the settings as they are.
     pub(super) fn is_idle(&self) -> bool {
-        self.members.is_empty() && self.units.first_deadline().is_none()
+        self.members.is_empty() && !self.units.is_any_leased()
     }
 
     /// Other settings, when nobody is left who relies on the old ones ([`Self::is_idle`]).

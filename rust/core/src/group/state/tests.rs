@@ -27,6 +27,7 @@ fn with_backlog(settings: GroupSettings, partitions: i32, records: i64) -> Group
         start: 0,
         high_watermark: records,
         log_start: 0,
+        done: Vec::new(),
     };
     state.init(&(0..partitions).map(start).collect::<Vec<_>>(), 5);
     state
@@ -149,6 +150,7 @@ fn a_recreated_topic_starts_anew_and_its_old_id_does_not_come_back() {
         start,
         high_watermark: 50,
         log_start: 0,
+        done: Vec::new(),
     };
     assert_eq!(state.init(&[init(1, 40)], 5), 1);
     claim(&mut state, "a", 1, 1);
@@ -471,4 +473,26 @@ fn what_a_step_costs() {
             "{partitions} partitions, {want} units a round: {each:?} a unit (claim and acknowledgement)"
         );
     }
+}
+
+#[test]
+fn gaps_in_what_a_commit_holds_for_done_are_handed_out_and_nothing_else() {
+    let mut state = GroupState::new(settings(), 0);
+    let start = Init {
+        topic: topic(),
+        partition: 0,
+        topic_id: Uuid::default(),
+        leader_epoch: 0,
+        start: 10,
+        high_watermark: 50,
+        log_start: 0,
+        done: vec![(5, 8), (10, 12), (20, 30), (30, 31), (40, 60)],
+    };
+    assert_eq!(state.init(&[start], 5), 1);
+    state.check().unwrap();
+    assert_eq!(state.open_units(&topic(), 0), [(12, 20), (31, 40)]);
+    let view = state.partitions(&[topic()]).remove(0);
+    assert_eq!((view.low_watermark, view.cursor, view.high_watermark), (12, 60, 60));
+    let units: Vec<_> = claim(&mut state, "a", 1, 3).iter().map(|unit| (unit.start, unit.end)).collect();
+    assert_eq!(units, [(12, 20), (31, 40)]);
 }
