@@ -363,7 +363,7 @@ impl Coordinator {
 
 /// A generation: random, so that it cannot repeat, whatever part of its history a group forgets. Below 2^53, so that it is a
 /// whole number everywhere.
-fn nonce() -> u64 {
+pub(super) fn nonce() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     // Fresh keys of the standard library's hash maps: randomness from the system without a dependency.
     RandomState::new().hash_one(Instant::now()) >> 11

@@ -9,6 +9,7 @@
 //! `docs/GROUPS.md` is the contract.
 
 mod embedded;
+mod redis;
 mod state;
 mod types;
 mod units;
@@ -16,7 +17,9 @@ mod units;
 #[cfg(test)]
 mod sim;
 
+use embedded::nonce;
 pub use embedded::{Coordinator, Embedded};
+pub use redis::RedisGroup;
 pub use state::GroupState;
 pub use types::{
     Ack, ConsumerId, EpochEnd, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init, Nack,

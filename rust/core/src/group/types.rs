@@ -428,17 +428,61 @@ pub enum GroupError {
     /// The group was deleted while this member used it.
     #[error("the group was deleted; close this consumer, and connect again to start the group anew")]
     Deleted,
+    /// Redis was not reached, did not answer in time or takes no writes for now. It is asked again.
+    #[error("Redis {address} {what}")]
+    Away {
+        /// `host:port`.
+        address: String,
+        /// What it does.
+        what: String,
+    },
+    /// What is at the address cannot hold a group, or not for this user.
+    #[error("Redis {address} {what}")]
+    Refused {
+        /// `host:port`.
+        address: String,
+        /// Why.
+        what: String,
+    },
+    /// The server is not the one that the group was last on: what it holds must be compared with the commits in Kafka first.
+    #[error(
+        "Redis was started anew or another one took over; positions are being compared with those committed to Kafka"
+    )]
+    Reconcile,
+    /// The group was made by another version of this library.
+    #[error(
+        "group \"{group}\" has layout {theirs} in Redis, this version reads {ours}; let all its members have the same version"
+    )]
+    Version {
+        /// The group.
+        group: String,
+        /// Its layout.
+        theirs: String,
+        /// Ours.
+        ours: &'static str,
+    },
+    /// An offset that Redis's scripts cannot calculate with.
+    #[error("offset {0} is larger than 2^53, which a group in Redis cannot hold")]
+    TooLarge(i64),
+    /// Redis said something that is not understood: a defect, or something else writes to the group's keys.
+    #[error("{0}: does something else write to the keys of this group?")]
+    Strange(String),
     /// Too many groups live in this process.
     #[error("{0} embedded groups live in this process, no more are allowed; delete those you do not need")]
     TooMany(usize),
 }
 
 impl GroupError {
-    /// Always [`ErrorKind::Group`], but for a contradiction of settings.
+    /// The class: what a caller can do about it.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Disagree { .. } => ErrorKind::Config,
-            Self::Deleted | Self::TooMany(_) => ErrorKind::Group,
+            Self::Disagree { .. } | Self::Refused { .. } => ErrorKind::Config,
+            Self::Away { .. } | Self::Reconcile => ErrorKind::Unreachable,
+            Self::Deleted
+            | Self::TooMany(_)
+            | Self::Version { .. }
+            | Self::TooLarge(_)
+            | Self::Strange(_) => ErrorKind::Group,
         }
     }
 }

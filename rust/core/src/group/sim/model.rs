@@ -25,11 +25,16 @@ impl Dice {
         dice
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
+    }
+
+    /// A generation: below 2^53, as the product's are.
+    pub(super) fn nonce(&mut self) -> u64 {
+        self.next() >> 11
     }
 
     pub(super) fn roll(&mut self, n: u64) -> u64 {

@@ -16,6 +16,8 @@
 mod admin;
 mod check;
 mod claim;
+#[cfg(test)]
+mod dump;
 mod exchange;
 mod log;
 #[cfg(test)]

@@ -1,0 +1,267 @@
+//! A group that lives in Redis, shared by any number of processes.
+//!
+//! The state machine is that of [`super::GroupState`], as scripts: each step is one script, so it happens wholly or not, and
+//! in one round trip. `scripts` has them and the names of their keys; `call` what they are given and answer; `link` the
+//! connection. The simulation runs them beside the pure state machine and compares every state ([`super::sim`]).
+//!
+//! Redis may lose what it was told: its latest writes at a failover, everything when it is flushed. A call that meets no
+//! group makes it anew and goes on; [`RedisGroup::lives`] counts that, and the consumer then fixes its partitions' starts
+//! again, by the commits in Kafka. A call that meets another server than the group was last on fails with
+//! [`GroupError::Reconcile`] until the consumer has held that server's state against those commits.
+
+mod call;
+mod link;
+mod ops;
+mod scripts;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::Script;
+use tokio::sync::Notify;
+
+use super::types::{ConsumerId, GroupError, GroupSettings};
+use crate::config::RedisConf;
+use call::{Call, Reply};
+use link::{Link, Open};
+use scripts::Keys;
+
+/// How often the organiser looks after what is not urgent.
+const TICK: Duration = Duration::from_secs(1);
+/// Partitions told of in one call: Redis serves nobody else meanwhile.
+const AT_ONCE: usize = 500;
+
+/// A member's door to a group in Redis.
+#[derive(Debug)]
+pub struct RedisGroup {
+    link: Link,
+    keys: Keys,
+    settings: GroupSettings,
+    /// Which life of the group this member knows; none before it joined.
+    incarnation: Mutex<Arc<str>>,
+    /// How often the group was found gone and made anew.
+    lives: AtomicU64,
+    /// Kicked when this member is woken for work.
+    woken: Arc<Notify>,
+    /// Until when nobody but time brings work, as the last answer says.
+    next_event: Mutex<Option<Instant>>,
+    /// Topics that this member may hold units of.
+    topics: Mutex<BTreeSet<Arc<str>>>,
+    ticked: Mutex<Instant>,
+    /// The last event that was read.
+    last_event: Mutex<String>,
+    /// The clock of simulations.
+    #[cfg(test)]
+    clock: AtomicU64,
+    /// One text of the scripts that stands for another.
+    #[cfg(test)]
+    mistake: Option<(&'static str, &'static str)>,
+}
+
+impl RedisGroup {
+    /// Joins the group, or makes it. `consumer` is this member's own.
+    ///
+    /// # Errors
+    /// Redis is not reached or cannot hold a group; the group's settings are others than `settings`, and somebody relies on
+    /// them.
+    pub async fn join(
+        conf: &RedisConf,
+        settings: GroupSettings,
+        consumer: ConsumerId,
+    ) -> Result<Arc<Self>, GroupError> {
+        let group = Self::new(conf, settings, &consumer)?;
+        group.begin().await?;
+        Ok(Arc::new(group))
+    }
+
+    /// For simulations: with a clock of its own, and with a mistake in the scripts, one text for another.
+    #[cfg(test)]
+    pub(super) async fn join_at(
+        conf: &RedisConf,
+        settings: GroupSettings,
+        consumer: ConsumerId,
+        now: u64,
+        mistake: Option<(&'static str, &'static str)>,
+    ) -> Result<Arc<Self>, GroupError> {
+        let group = Self { mistake, ..Self::new(conf, settings, &consumer)? };
+        group.set_clock(now);
+        group.begin().await?;
+        Ok(Arc::new(group))
+    }
+
+    async fn begin(&self) -> Result<(), GroupError> {
+        let open = self.link.open().await?;
+        self.enter(&open).await?;
+        self.skip_events(&open).await
+    }
+
+    fn new(conf: &RedisConf, settings: GroupSettings, consumer: &ConsumerId) -> Result<Self, GroupError> {
+        let (keys, woken) = (Keys::new(&conf.group), Arc::new(Notify::new()));
+        let link = Link::new(conf, keys.wake(consumer), Arc::clone(&woken))?;
+        Ok(Self {
+            link,
+            keys,
+            settings,
+            incarnation: Mutex::new("".into()),
+            lives: AtomicU64::new(0),
+            woken,
+            next_event: Mutex::new(None),
+            topics: Mutex::new(BTreeSet::new()),
+            ticked: Mutex::new(Instant::now()),
+            last_event: Mutex::new(String::new()),
+            #[cfg(test)]
+            clock: AtomicU64::new(0),
+            #[cfg(test)]
+            mistake: None,
+        })
+    }
+
+    /// How often the group was found gone since this member joined: its starts are to be fixed anew each time.
+    pub fn lives(&self) -> u64 {
+        self.lives.load(Ordering::Relaxed)
+    }
+
+    /// Where the group lives.
+    pub fn conf(&self) -> &RedisConf {
+        self.link.conf()
+    }
+
+    /// Joins what is there, or makes it.
+    async fn enter(&self, open: &Open) -> Result<(), GroupError> {
+        let (group, agreed) = self.try_enter(open).await?;
+        if agreed == self.settings {
+            return Ok(());
+        }
+        // Nobody is in it and nothing is leased: what the last ones agreed on binds nobody.
+        let topics = self.all_topics(open).await?;
+        let mut call = self.prepare(&scripts::CHANGE, topics.iter().map(|topic| &**topic));
+        numbers(&self.settings).into_iter().for_each(|n| _ = call.arg(n));
+        let changed = match self.raw(open, &call).await? {
+            Answer::Ok(mut reply) => reply.int()? == 1,
+            Answer::Gone => false,
+        };
+        if changed {
+            return Ok(());
+        }
+        let _ = group;
+        agreed.agree(&self.settings)
+    }
+
+    /// The incarnation that is there now, and its settings.
+    async fn try_enter(&self, open: &Open) -> Result<(Arc<str>, GroupSettings), GroupError> {
+        let mut call = Call::bare(&scripts::JOIN, &[self.keys.meta(), self.keys.consumers()]);
+        let fresh = format!("{:016x}", super::nonce());
+        call.arg(scripts::VERSION).arg(fresh).arg(&*open.run);
+        numbers(&self.settings).into_iter().for_each(|n| _ = call.arg(n));
+        match self.clock() {
+            Some(now) => call.arg(now),
+            None => call.arg(""),
+        };
+        let mut reply = self.link.call(open, &call).await?;
+        self.status(&mut reply)?;
+        let incarnation: Arc<str> = reply.text()?.into();
+        let _is_new = reply.int()?;
+        let agreed = settings(&mut reply.list()?)?;
+        *self.incarnation.lock() = Arc::clone(&incarnation);
+        Ok((incarnation, agreed))
+    }
+
+    fn clock(&self) -> Option<u64> {
+        #[cfg(test)]
+        return Some(self.clock.load(Ordering::Relaxed)).filter(|now| *now > 0);
+        #[cfg(not(test))]
+        None
+    }
+
+    /// A call of a script with the prelude.
+    fn prepare<'a>(
+        &self,
+        script: &'static Script,
+        topics: impl ExactSizeIterator<Item = &'a str> + Clone,
+    ) -> Call {
+        let incarnation = Arc::clone(&*self.incarnation.lock());
+        #[cfg(test)]
+        let script = self.mistake.map_or(script, |(find, put)| scripts::with_mistake(script, find, put));
+        Call::new(script, &self.keys, &incarnation, self.clock(), topics)
+    }
+
+    /// What a script's first word says.
+    fn status(&self, reply: &mut Reply) -> Result<bool, GroupError> {
+        match reply.text()?.as_str() {
+            "OK" => Ok(true),
+            "NOGROUP" | "OTHER" => Ok(false),
+            "DELETED" => Err(GroupError::Deleted),
+            "RECONCILE" => Err(GroupError::Reconcile),
+            "VERSION" => Err(GroupError::Version {
+                group: self.link.conf().group.clone(),
+                theirs: reply.text()?,
+                ours: scripts::VERSION,
+            }),
+            other => Err(GroupError::Strange(format!("a script answered {other}"))),
+        }
+    }
+
+    async fn raw(&self, open: &Open, call: &Call) -> Result<Answer, GroupError> {
+        let mut reply = self.link.call(open, call).await?;
+        Ok(if self.status(&mut reply)? { Answer::Ok(reply) } else { Answer::Gone })
+    }
+
+    /// Calls what `prepare` makes; a group that is gone is made anew first.
+    async fn run(&self, prepare: impl Fn(&Open) -> Call) -> Result<Reply, GroupError> {
+        let open = self.link.open().await?;
+        if let Answer::Ok(reply) = self.raw(&open, &prepare(&open)).await? {
+            return Ok(reply);
+        }
+        tracing::warn!(
+            "group \"{}\" is not in Redis {} any more: it is made anew, from the positions committed to Kafka",
+            self.link.conf().group,
+            self.link.conf().address()
+        );
+        self.enter(&open).await?;
+        self.lives.fetch_add(1, Ordering::Relaxed);
+        match self.raw(&open, &prepare(&open)).await? {
+            Answer::Ok(reply) => Ok(reply),
+            // Flushed twice in a moment: whoever called tries again.
+            Answer::Gone => Err(GroupError::Away {
+                address: self.link.conf().address(),
+                what: "lost the group again while it was made anew".into(),
+            }),
+        }
+    }
+
+    /// All topics that the group knows.
+    async fn all_topics(&self, open: &Open) -> Result<Vec<Arc<str>>, GroupError> {
+        let names: Vec<String> = self.link.command(open, redis::cmd("HKEYS").arg(self.keys.topics())).await?;
+        Ok(names.into_iter().map(Arc::from).collect())
+    }
+}
+
+enum Answer {
+    Ok(Reply),
+    /// The group is not there, or it is not the one that this member joined.
+    Gone,
+}
+
+/// Settings as numbers, in the order that the scripts have them.
+fn numbers(settings: &GroupSettings) -> [u64; 5] {
+    let GroupSettings { lease, max_attempts, consume_step, ordering: _, retry_backoff } = settings;
+    let units = u64::from(settings.units_per_partition());
+    [*lease, u64::from(*max_attempts), u64::from(*consume_step), units, *retry_backoff]
+}
+
+fn settings(reply: &mut Reply) -> Result<GroupSettings, GroupError> {
+    Ok(GroupSettings {
+        lease: reply.whole()?,
+        max_attempts: reply.whole()?,
+        consume_step: reply.whole()?,
+        ordering: if reply.int()? == 1 {
+            crate::config::Ordering::Partition
+        } else {
+            crate::config::Ordering::None
+        },
+        retry_backoff: reply.whole()?,
+    })
+}

@@ -1,0 +1,11 @@
+-- Moves a partition by force if its generation is still the one named. ARGV: partition, generation, offset, nonce. Reply: OK, 1 or 0
+
+local p, generation, offset, nonce = part(names[1] .. '/' .. str()), num(), num(), num()
+if not p or p.generation ~= generation then return {'OK', 0} end
+drop_units_from(p, -1)
+p.cursor, p.high, p.generation, p.moved = offset, max(p.high, offset), nonce, true
+event('e', 'sought', 'p', p.pid, 'to', int(offset))
+settle(p)
+flush()
+wake()
+return {'OK', 1}

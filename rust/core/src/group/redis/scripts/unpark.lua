@@ -1,0 +1,22 @@
+-- Delivers the parked units of a partition again, with all attempts, or gives them up.
+-- ARGV: partition, 1 to deliver or 0.  Reply: OK, how many
+
+local p, again, count = part(names[1] .. '/' .. str()), str() == '1', 0
+if p then
+    for _, u in ipairs(units_of(p)) do
+        if u.phase == PARKED then
+            count = count + 1
+            if again then
+                u.attempt = 0
+                p.parked, p.in_flight = p.parked - 1, p.in_flight + 1
+                wait_until(u, now)
+            else
+                forget(u)
+            end
+        end
+    end
+    settle(p)
+    flush()
+    wake()
+end
+return {'OK', count}

@@ -1,0 +1,289 @@
+//! The state machine, and beside it the same group in a real Redis: each step is done by both, and their answers, their
+//! events and their whole states are compared.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::redis::aio::MultiplexedConnection;
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::config::RedisConf;
+
+/// A group twice, or once.
+pub(super) struct Group {
+    state: GroupState,
+    twin: Option<Arc<Twin>>,
+}
+
+/// The state at one time.
+pub(super) struct Snapshot {
+    state: GroupState,
+    keys: Vec<(String, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#?}", self.state)
+    }
+}
+
+impl Group {
+    pub(super) fn new(settings: GroupSettings, now: u64, redis: Option<&Redis>) -> Self {
+        let twin = redis.map(|redis| Arc::new(redis.group(settings.clone(), now)));
+        Self { state: GroupState::new(settings, now), twin }
+    }
+
+    pub(super) fn settings(&self) -> &GroupSettings {
+        self.state.settings()
+    }
+
+    fn same<R: PartialEq + std::fmt::Debug>(
+        &self,
+        what: &str,
+        ours: R,
+        theirs: impl FnOnce(&Twin) -> R,
+    ) -> R {
+        if let Some(twin) = &self.twin {
+            let theirs = theirs(twin);
+            assert_eq!(ours, theirs, "{what}: state machine and scripts answer differently");
+        }
+        ours
+    }
+
+    pub(super) fn exchange(&mut self, now: u64, request: &ExchangeRequest) -> ExchangeReply {
+        let ours = self.state.exchange(now, request);
+        let text = format!("{ours:?}");
+        self.same("exchange", text, |t| format!("{:?}", t.at(now, t.group.exchange(request))));
+        ours
+    }
+
+    pub(super) fn publish(&mut self, facts: &[Publish], nonce: u64) -> Vec<Published> {
+        let ours = self.state.publish(facts, nonce);
+        self.same("publish", ours, |t| t.run(t.group.publish_as(facts, nonce)))
+    }
+
+    pub(super) fn init(&mut self, starts: &[Init], nonce: u64) -> usize {
+        let ours = self.state.init(starts, nonce);
+        self.same("init", ours, |t| t.run(t.group.init_as(starts, nonce)))
+    }
+
+    pub(super) fn subscribe(&mut self, topic: &Arc<str>, exists: bool) -> StartAt {
+        let ours = self.state.subscribe(topic, exists);
+        self.same("subscribe", ours, |t| t.run(t.group.subscribe(&[(Arc::clone(topic), exists)]))[0])
+    }
+
+    pub(super) fn seek(
+        &mut self,
+        topic: &Arc<str>,
+        partition: i32,
+        generation: u64,
+        to: i64,
+        nonce: u64,
+    ) -> bool {
+        let ours = self.state.seek(topic, partition, generation, to, nonce);
+        self.same("seek", ours, |t| t.run(t.group.seek(topic, partition, generation, to, nonce)))
+    }
+
+    pub(super) fn advance(&mut self, topic: &Arc<str>, partition: i32, generation: u64, offset: i64) {
+        self.state.advance(topic, partition, generation, offset);
+        let fact = (Arc::clone(topic), partition, generation, offset);
+        self.same("advance", (), |t| t.run(t.group.advance(&[fact])));
+    }
+
+    pub(super) fn pause(&mut self, topic: &Arc<str>, partition: Option<i32>, paused: bool) -> usize {
+        let ours = self.state.pause(topic, partition, paused);
+        self.same("pause", ours, |t| t.run(t.group.pause(topic, partition, paused)))
+    }
+
+    pub(super) fn unpark(&mut self, now: u64, topic: &Arc<str>, partition: i32, what: Unpark) -> usize {
+        let ours = self.state.unpark(now, topic, partition, what);
+        self.same("unpark", ours, |t| t.at(now, t.group.unpark(topic, partition, what)))
+    }
+
+    pub(super) fn tick(&mut self, now: u64) {
+        self.state.tick(now);
+        self.same("tick", (), |t| t.at(now, t.group.tick()));
+    }
+
+    pub(super) fn leave(&mut self, now: u64, consumer: &ConsumerId) {
+        self.state.leave(now, consumer);
+        self.same("leave", (), |t| t.at(now, t.group.leave(consumer)));
+    }
+
+    pub(super) fn partitions(&self, topics: &[Arc<str>]) -> Vec<PartitionView> {
+        self.state.partitions(topics)
+    }
+
+    pub(super) fn open_units(&self, topic: &Arc<str>, partition: i32) -> Vec<(i64, i64)> {
+        self.state.open_units(topic, partition)
+    }
+
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        let ours = self.state.take_events();
+        self.same("events", ours, |t| t.run(t.group.events()))
+    }
+
+    /// The invariants, and that both are the same.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.state.check()?;
+        let Some(twin) = &self.twin else { return Ok(()) };
+        let (ours, theirs) = (self.state.dump(), twin.dump());
+        if ours == theirs {
+            return Ok(());
+        }
+        let only = |a: &[String], b: &[String]| {
+            a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>().join("\n  ")
+        };
+        let (mine, other) = (only(&ours, &theirs), only(&theirs, &ours));
+        Err(format!("state machine and scripts differ\nstate machine:\n  {mine}\nscripts:\n  {other}"))
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot { state: self.state.clone(), keys: self.twin.as_ref().map_or_else(Vec::new, |t| t.save()) }
+    }
+
+    pub(super) fn restore(&mut self, snapshot: &Snapshot) {
+        self.state = snapshot.state.clone();
+        self.state.take_events();
+        if let Some(twin) = &self.twin {
+            twin.load(&snapshot.keys);
+        }
+    }
+
+    /// All is gone; the next who comes makes the group anew.
+    pub(super) fn wipe(&mut self, now: u64) {
+        self.state = GroupState::new(self.state.settings().clone(), now);
+        self.same("wipe", (), |t| {
+            t.load(&[]);
+            let lives = t.group.lives();
+            t.at(now, t.group.advance(&[("none".into(), 0, 0, 0)]));
+            assert_eq!(t.group.lives(), lives + 1);
+        });
+    }
+}
+
+/// A Redis for simulations.
+pub(super) struct Redis {
+    child: Child,
+    port: u16,
+    runtime: Arc<Runtime>,
+    groups: AtomicU64,
+    /// Scripts with a mistake in them.
+    mutant: Option<Mutant>,
+}
+
+/// A mistake: in the script of this name (or the prelude), one text for another.
+#[derive(Clone, Copy)]
+pub(super) struct Mutant {
+    pub(super) find: &'static str,
+    pub(super) put: &'static str,
+}
+
+impl Redis {
+    pub(super) fn start(mutant: Option<Mutant>) -> Self {
+        let port = kafka_fast_testkit::free_port();
+        let args =
+            ["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1", "--loglevel", "warning"]
+                .map(String::from);
+        let child = Command::new("redis-server").args(args).stdout(Stdio::null()).spawn();
+        let child = child.expect("redis-server is installed: apt-get install redis-server");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        Self { child, port, runtime: Arc::new(runtime), groups: AtomicU64::new(0), mutant }
+    }
+
+    fn group(&self, settings: GroupSettings, now: u64) -> Twin {
+        let name = format!("g{}", self.groups.fetch_add(1, Ordering::Relaxed));
+        let mut conf = RedisConf::new("127.0.0.1", self.port, name.as_str());
+        conf.timeout = std::time::Duration::from_secs(20);
+        let join =
+            RedisGroup::join_at(&conf, settings, "twin".into(), now, self.mutant.map(|m| (m.find, m.put)));
+        let group = self.runtime.block_on(async {
+            for _ in 0..100 {
+                if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            join.await.expect("redis answers")
+        });
+        let client = ::redis::Client::open(("127.0.0.1", self.port)).expect("an address");
+        let connection =
+            self.runtime.block_on(client.get_multiplexed_async_connection()).expect("redis answers");
+        let prefix = format!("{{{name}}}-kafka-");
+        Twin { group, prefix, connection, runtime: Arc::clone(&self.runtime) }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The group in Redis.
+pub(super) struct Twin {
+    group: Arc<RedisGroup>,
+    prefix: String,
+    connection: MultiplexedConnection,
+    runtime: Arc<Runtime>,
+}
+
+impl Twin {
+    fn run<R>(&self, step: impl Future<Output = Result<R, GroupError>>) -> R {
+        self.runtime.block_on(step).expect("the scripts answer")
+    }
+
+    fn at<R>(&self, now: u64, step: impl Future<Output = Result<R, GroupError>>) -> R {
+        self.group.set_clock(now);
+        self.run(step)
+    }
+
+    fn command<R: ::redis::FromRedisValue>(&self, command: &::redis::Cmd) -> R {
+        self.runtime.block_on(command.query_async(&mut self.connection.clone())).expect("redis answers")
+    }
+
+    fn dump(&self) -> Vec<String> {
+        let script = ::redis::Script::new(include_str!("dump.lua"));
+        let mut call = script.prepare_invoke();
+        for key in ["meta", "units", "open", "consumers", "topics", "events", "error-queue"] {
+            call.key(format!("{}{key}", self.prefix));
+        }
+        call.arg(&self.prefix);
+        let mut lines: Vec<String> =
+            self.runtime.block_on(call.invoke_async(&mut self.connection.clone())).expect("redis answers");
+        lines.sort_unstable();
+        lines
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.command(::redis::cmd("KEYS").arg(format!("{}*", self.prefix)))
+    }
+
+    fn save(&self) -> Vec<(String, Vec<u8>)> {
+        self.keys()
+            .into_iter()
+            .map(|key| (key.clone(), self.command(::redis::cmd("DUMP").arg(&key))))
+            .collect()
+    }
+
+    fn load(&self, keys: &[(String, Vec<u8>)]) {
+        for key in self.keys() {
+            self.command::<()>(::redis::cmd("DEL").arg(key));
+        }
+        for (key, value) in keys {
+            self.command::<()>(::redis::cmd("RESTORE").arg(key).arg(0).arg(value));
+        }
+        self.run(self.group.forget_events());
+    }
+}
+
+impl Drop for Twin {
+    fn drop(&mut self) {
+        for key in self.keys() {
+            self.command::<()>(::redis::cmd("UNLINK").arg(key));
+        }
+    }
+}
