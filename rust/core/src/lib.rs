@@ -27,7 +27,7 @@ pub mod net;
 pub mod producer;
 pub mod wire;
 
-pub use config::{BrokerAddress, Config};
+pub use config::{BrokerAddress, Config, RedisConf};
 pub use consumer::{Consumer, GroupConf, Message, Reader};
 pub use error::ErrorKind;
 pub use producer::{Delivery, Producer, RecordMetadata};

@@ -2,8 +2,11 @@
 //!
 //! Java keeps what was set as pairs; they cross as one text, `name NUL value NUL ...`.
 
+use std::time::Duration;
+
 use jni::sys::jstring;
-use kafka_fast::config::{Config, ConfigError, SETTINGS};
+use kafka_fast::config::{Config, ConfigError, RedisConf, SETTINGS};
+use kafka_fast::consumer::GroupConf;
 use kafka_fast::error::ErrorKind;
 
 use crate::env::{Failure, Thrown};
@@ -13,17 +16,51 @@ fn failure(error: &ConfigError) -> Failure {
     Failure::new(error.kind(), error.to_string())
 }
 
-/// The settings of a client, from the pairs Java keeps.
-pub(crate) fn parse(pairs: &str) -> Result<Config, Failure> {
-    let mut config = Config::default();
+/// Calls `take` with each name and value.
+fn each<'a>(
+    pairs: &'a str,
+    mut take: impl FnMut(&'a str, &'a str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut parts = pairs.split_terminator('\0');
     while let Some(name) = parts.next() {
         let value = parts.next().ok_or_else(|| {
             Failure::new(ErrorKind::Internal, format!("setting {name} came without a value"))
         })?;
-        config.set(name, value).map_err(|e| failure(&e))?;
+        take(name, value)?;
     }
+    Ok(())
+}
+
+/// The settings of a client, from the pairs Java keeps.
+pub(crate) fn parse(pairs: &str) -> Result<Config, Failure> {
+    let mut config = Config::default();
+    each(pairs, |name, value| config.set(name, value).map(drop).map_err(|e| failure(&e)))?;
     Ok(config)
+}
+
+/// A group, from the pairs of `RedisConf.java`: in Redis when they name a host, else in this process.
+pub(crate) fn parse_group(pairs: &str) -> Result<GroupConf, Failure> {
+    let mut host = None;
+    let mut conf = RedisConf::new("", 0, "");
+    each(pairs, |name, value| {
+        // Java has checked them: who reads this sees a defect of ours. Without the value, which may be a password.
+        let bad = || Failure::new(ErrorKind::Internal, format!("a group's {name} is not understood"));
+        match name {
+            "group" => conf.group = value.to_owned(),
+            "host" => host = Some(value),
+            "port" => conf.port = value.parse().map_err(|_| bad())?,
+            "database" => conf.database = value.parse().map_err(|_| bad())?,
+            "user" => conf.user = Some(value.to_owned()),
+            "password" => conf.password = Some(value.to_owned()),
+            "timeout" => conf.timeout = Duration::from_millis(value.parse().map_err(|_| bad())?),
+            "mirror" => conf.mirror = value.parse().map_err(|_| bad())?,
+            _ => return Err(bad()),
+        }
+        Ok(())
+    })?;
+    let Some(host) = host else { return Ok(GroupConf::embedded(conf.group)) };
+    host.clone_into(&mut conf.host);
+    Ok(GroupConf::redis(conf))
 }
 
 /// As [`parse`], for a client: with the checks that need all settings, and a log line for each that means nothing here.
@@ -71,6 +108,21 @@ entry! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups() {
+        assert_eq!(parse_group("group\0g\0").unwrap(), GroupConf::embedded("g"));
+        let GroupConf::Redis(plain) = parse_group("group\0g\0host\0h\0port\x006379\0").unwrap() else {
+            panic!()
+        };
+        assert_eq!(plain, RedisConf::new("h", 6379, "g"));
+        let text = "group\0g\0host\0h\0port\x001\0database\x003\0user\0u\0password\0p w\0timeout\x002500\0mirror\0false\0";
+        let GroupConf::Redis(all) = parse_group(text).unwrap() else { panic!() };
+        assert_eq!((all.database, all.user.as_deref(), all.password.as_deref()), (3, Some("u"), Some("p w")));
+        assert_eq!((all.timeout, all.mirror), (Duration::from_millis(2500), false));
+        assert_eq!(parse_group("group\0g\0host\0h\0port\x00x\0").unwrap_err().kind, ErrorKind::Internal);
+        assert_eq!(parse_group("grup\0g\0").unwrap_err().kind, ErrorKind::Internal);
+    }
 
     #[test]
     fn pairs() {

@@ -23,6 +23,9 @@ use crate::{conf, runtime, service};
 const EMPTY: jint = 0;
 const CODE_CLOSED: jint = -1;
 const GROW: jint = -2;
+/// A connect to a group in Redis waits for Redis so often at most: to be let in, to look at it, to join; each may be
+/// tried again.
+const REDIS_TURNS: u32 = 10;
 
 failure_from!(ConsumerError, CloseError, ReadError);
 
@@ -110,10 +113,10 @@ fn millis(n: jlong) -> Duration {
 }
 
 entry! {
-    /// `static native long create(String settings, String group)`: a handle, not connected yet.
+    /// `static native long create(String settings, String group)`: a handle, not connected yet. Both are pairs.
     fn Java_kafkafast_NativeConsumer_create(env, settings: jstring, group: jstring) -> jlong, else 0; {
         let conf = conf::parse_checked(&env.string(settings)?)?;
-        let group = GroupConf::embedded(env.string(group)?);
+        let group = conf::parse_group(&env.string(group)?)?;
         Ok(guard::handle_of(Arc::new(Shell {
             state: AtomicU8::new(OPEN),
             core: RwLock::new(None),
@@ -133,7 +136,10 @@ entry! {
         let topics = env.string(topics)?;
         let shell = shared(handle);
         // Metadata, then the start of every partition.
-        let limit = shell.conf.metadata_timeout.saturating_mul(2).saturating_add(shell.conf.connect_timeout);
+        let mut limit = shell.conf.metadata_timeout.saturating_mul(2).saturating_add(shell.conf.connect_timeout);
+        if let GroupConf::Redis(redis) = &shell.group {
+            limit = limit.saturating_add(redis.timeout.saturating_mul(REDIS_TURNS));
+        }
         service::spawn(token, limit, async move {
             let topics: Vec<&str> = topics.split('\0').collect();
             let core = Consumer::connect(shell.conf.clone(), shell.group.clone(), &topics).await?;

@@ -1,22 +1,25 @@
-//! Real brokers and faulty networks for the tests of kafka-fast. Nothing of this is shipped.
+//! Real servers and faulty networks for the tests of kafka-fast. Nothing of this is shipped.
 //!
 //! [`RealKafka`] starts Apache Kafka on this machine's loopback, on a free port and in a folder of its own, and stops it when
-//! it is dropped or when this process ends, in whatever way. [`Proxy`] stands between a client and a broker and misbehaves on demand.
-//! Neither knows anything of the client under test.
+//! it is dropped or when this process ends, in whatever way; [`RealRedis`] does the same with Redis. [`Proxy`] stands between
+//! a client and a server and misbehaves on demand. None of them knows anything of the client under test.
 
-#![allow(clippy::missing_panics_doc, reason = "a test that cannot have its broker has failed")]
+#![allow(clippy::missing_panics_doc, reason = "a test that cannot have its server has failed")]
 
 mod kafka;
 mod proxy;
+mod redis;
+mod server;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 pub use kafka::{Options, RealKafka};
 pub use proxy::{Fault, Proxy};
+pub use redis::{RealRedis, RedisOptions};
 
 /// A port of the loopback that nobody listens on right now.
 ///
-/// Somebody else may take it before it is used: [`RealKafka::start`] then tries again with another.
+/// Somebody else may take it before it is used: [`RealKafka::start`] and [`RealRedis::start`] then try again with another.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a free port");
     listener.local_addr().expect("a bound socket has an address").port()

@@ -68,15 +68,13 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         if (redis == null) {
             throw new IllegalArgumentException("Consumer.connect needs a group, e.g. RedisConf.embedded(\"my-group\")");
         }
-        if (!redis.isEmbedded()) {
-            throw new ConfigException("Redis groups come with the next version; use RedisConf.embedded(\"" + redis.getGroupName() + "\")");
-        }
         String names = joined("Consumer.connect", topics);
         String settings = conf.forConnect("Consumer.connect", brokers == null ? new BrokerConf[0] : brokers);
         Service.acquireLease();
-        Consumer consumer = create(settings, redis.getGroupName());
+        Consumer consumer = create(settings, redis.forConnect());
         Service.enter(consumer, consumer.state, 0);
         conf.remarks();
+        redis.remarks();
         try {
             consumer.state.run("Consumer.connect", token -> NativeConsumer.connect(consumer.handle, names, token));
             return consumer;

@@ -13,6 +13,7 @@ final class NativeConsumer {
 
     private NativeConsumer() {}
 
+    /** Both as {@code name NUL value NUL ...}; see {@link RedisConf#forConnect()}. */
     static native long create(String settings, String group);
 
     static native void connect(long handle, String topics, long token);

@@ -137,7 +137,40 @@ public class KafkaConfTest {
         assertEquals("localhost:6379/g", redis.toString());
         assertFalse(redis.isEmbedded());
         assertTrue(RedisConf.embedded("g").isEmbedded());
+        assertEquals("embedded(g)", RedisConf.embedded("g").toString());
+        assertEquals("[::1]:6379/g", new RedisConf("::1", 6379, "g").toString());
         assertThrows(IllegalArgumentException.class, () -> new ProducerRecord<>("t", -1, new byte[0], new byte[0]));
         assertThrows(IllegalArgumentException.class, () -> new ProducerRecord<>(null, new byte[0]));
+    }
+
+    @Test
+    public void groupsInRedis() {
+        RedisConf plain = new RedisConf(null, 6379, "g");
+        assertEquals(null, plain.getUser());
+        assertEquals(0, plain.getDatabase());
+        assertEquals(1000, plain.getTimeout());
+        assertTrue(plain.isMirror());
+        assertEquals(0, plain.getMaxActive());
+        assertEquals("group\0g\0host\0localhost\0port\0" + "6379\0database\0" + "0\0timeout\0" + "1000\0mirror\0true\0", plain.forConnect());
+        assertEquals("group\0g\0", RedisConf.embedded("g").setDatabase(3).setPassword("p").forConnect());
+
+        RedisConf all = new RedisConf("r", 1, "g").setUser("app").setPassword("secret").setDatabase(3).setTimeout(2500).setMirror(false).setMaxActive(80);
+        assertEquals("app", all.getUser());
+        assertEquals(3, all.getDatabase());
+        assertEquals(2500, all.getTimeout());
+        assertFalse(all.isMirror());
+        assertEquals(80, all.getMaxActive());
+        assertEquals("group\0g\0host\0r\0port\0" + "1\0database\0" + "3\0user\0app\0password\0secret\0timeout\0" + "2500\0mirror\0false\0", all.forConnect());
+        assertEquals("nothing secret is shown", "r:1/g", all.toString());
+        assertEquals("as if never set", plain.forConnect(), plain.setUser("").setPassword(null).forConnect());
+
+        assertThrows(IllegalArgumentException.class, () -> plain.setDatabase(-1));
+        assertThrows(IllegalArgumentException.class, () -> plain.setTimeout(0));
+        assertThrows(IllegalArgumentException.class, () -> plain.setUser("a\0b"));
+        assertThrows(IllegalArgumentException.class, () -> plain.setPassword("a\0b"));
+        assertThrows(IllegalArgumentException.class, () -> new RedisConf("a\0b", 6379, "g"));
+        assertThrows(IllegalArgumentException.class, () -> RedisConf.embedded("a\0b"));
+        // The delegate is one of these, setters and all.
+        assertEquals("app", new kakfa_clj.core.RedisConf("", 6379, "g").setUser("app").getUser());
     }
 }

@@ -34,6 +34,24 @@ final class Tools {
         return new BrokerConf(address.substring(0, colon), Integer.parseInt(address.substring(colon + 1)));
     }
 
+    /**
+     * A group in the real Redis of this run, whose address is KAFKA_FAST_REDIS. Without that this JVM starts one, once, which ends with it;
+     * tests that need one are skipped where redis-server is not installed, unless KAFKA_FAST_REQUIRE_BROKER is set. Nobody flushes it:
+     * groups need names of their own.
+     */
+    static RedisConf redis(String group) throws Exception {
+        String address = System.getenv("KAFKA_FAST_REDIS");
+        if (address == null) {
+            address = OwnRedis.shared();
+        }
+        if (address == null && System.getenv("KAFKA_FAST_REQUIRE_BROKER") != null) {
+            fail("KAFKA_FAST_REDIS=host:port is missing, and redis-server is not installed");
+        }
+        Assume.assumeNotNull((Object) address);
+        int colon = address.lastIndexOf(':');
+        return new RedisConf(address.substring(0, colon), Integer.parseInt(address.substring(colon + 1)), group);
+    }
+
     /** A topic of one's own; the broker creates it at its first use. */
     static String topic(String what) {
         return what + "-" + UUID.randomUUID();
