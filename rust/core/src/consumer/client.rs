@@ -13,8 +13,8 @@ use super::stats::{ConsumerStats, Counters};
 use super::talk::Talk;
 use super::{coordinate, fetch, start, watch};
 use crate::cluster::Cluster;
-use crate::config::{Config, ConfigError, RedisConf};
-use crate::group::{Coordinator, Embedded, GroupSettings};
+use crate::config::{Config, RedisConf};
+use crate::group::{Coordinator, Embedded, GroupSettings, RedisGroup};
 
 /// What telling the group may take beyond the wait for readers, at a close.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -52,14 +52,6 @@ impl GroupConf {
     }
 }
 
-/// TO BE REPLACED by the coordinator in Redis: this is the one place that refuses a [`GroupConf::Redis`]. What replaces
-/// it connects and returns the [`Coordinator`], and [`Consumer::connect`] takes that in place of the embedded one.
-fn redis_group(redis: &RedisConf) -> ConsumerError {
-    let text =
-        format!("Redis groups come with the next version; use RedisConf.embedded(\"{}\")", redis.group);
-    ConfigError::Contradiction(text).into()
-}
-
 /// A consumer: it claims work units from its group and hands their records to its [readers](Self::reader). Clones are
 /// handles of the same one. When the last handle and the last reader are dropped, what is held is handed back and all
 /// tasks end; [`close`](Self::close) does the same and waits for it.
@@ -88,16 +80,21 @@ impl Consumer {
             return Err(ConsumerError::NoGroup);
         }
         start::check_names(topics)?;
-        if let GroupConf::Redis(redis) = &group {
-            return Err(redis_group(redis));
-        }
         let cluster = Cluster::connect(&conf).await?;
         let cluster_id = cluster.cluster_id();
         let settings = GroupSettings::of(&conf);
-        let embedded = Embedded::named(group.group(), cluster_id.as_deref().unwrap_or(""), settings)?;
-        let coordinator = Coordinator::Embedded(embedded);
+        let id = super::random_id();
+        let coordinator = match &group {
+            GroupConf::Embedded { group } => {
+                let cluster = cluster_id.as_deref().unwrap_or("");
+                Coordinator::Embedded(Embedded::named(group, cluster, settings)?)
+            }
+            GroupConf::Redis(redis) => {
+                Coordinator::Redis(RedisGroup::join(redis, settings, Arc::clone(&id)).await?)
+            }
+        };
         let counters = Arc::new(Counters::default());
-        let talk = Talk::new(super::random_id(), Instant::now());
+        let talk = Talk::new(id, Instant::now());
         let state = State::new(Limits::new(&conf), group.group().into(), talk, Arc::clone(&counters));
         let shared = Shared::new(conf, cluster, coordinator, counters, state);
         // Ends what was begun when this future fails or is dropped.

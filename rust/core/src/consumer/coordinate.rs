@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::publish::publish;
+use super::recover;
 use super::shared::Shared;
 use super::state::Phase;
 use crate::error::ErrorKind;
@@ -23,7 +24,11 @@ const TICK_LEAST: Duration = Duration::from_millis(100);
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut failures = 0;
     let mut last_learned = Instant::now();
+    let mut lives = shared.coordinator.lives();
     loop {
+        if let Err(error) = recover::after_loss(&shared, &mut lives).await {
+            tracing::warn!("the group was lost, and its positions are not restored yet: {error}");
+        }
         let now = Instant::now();
         let (next, unsaid, request, phase) = shared.with(|state| {
             let next = state.tick(now);
@@ -50,6 +55,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         None
                     }
                     Err(error) => {
+                        if error == GroupError::Reconcile {
+                            match recover::reconcile(&shared).await {
+                                Ok(()) => continue,
+                                Err(error) => tracing::warn!("comparing positions with Kafka's commits: {error}"),
+                            }
+                        }
                         let wait = super::jitter(RETRY_MOST.min(RETRY_FIRST * 2u32.pow(failures)));
                         failures = (failures + 1).min(8);
                         tracing::warn!(

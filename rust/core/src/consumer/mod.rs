@@ -33,6 +33,7 @@ mod piece;
 mod plan;
 mod publish;
 mod reader;
+mod recover;
 mod shared;
 mod sizing;
 mod slot;

@@ -74,6 +74,12 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<()
     Ok(())
 }
 
+/// Fixes the starts of subscribed topics anew, in a group that lost them.
+pub(super) async fn again(shared: &Arc<Shared>, topics: &[Arc<str>]) -> Result<(), ConsumerError> {
+    let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+    subscribe(shared, &names).await
+}
+
 /// Looks for what appears later, until the consumer is over.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut grown_at = Instant::now();

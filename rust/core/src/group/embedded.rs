@@ -1,4 +1,4 @@
-//! A group that lives in this process, and the door through which consumers speak to any group.
+//! A group that lives in this process.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -9,10 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::state::GroupState;
-use super::types::{
-    ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init, PartitionView,
-    Publish, Published, StartAt, Unpark,
-};
+use super::types::{GroupError, GroupSettings};
 
 /// Embedded groups of one process. A group's positions outlive its consumers, so they are freed by `delete` only.
 const GROUPS: usize = 1024;
@@ -87,7 +84,7 @@ impl Embedded {
     }
 
     /// One step of the state machine; who waits for work that it brought is woken.
-    fn step<R>(&self, act: impl FnOnce(&mut GroupState, u64) -> R) -> Result<R, GroupError> {
+    pub(super) fn step<R>(&self, act: impl FnOnce(&mut GroupState, u64) -> R) -> Result<R, GroupError> {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Err(GroupError::Deleted);
@@ -106,7 +103,7 @@ impl Embedded {
     }
 
     /// Forgets the group: its members get [`GroupError::Deleted`], the next consumer of this name starts a new one.
-    fn delete(self: &Arc<Self>) {
+    pub(super) fn delete(self: &Arc<Self>) {
         REGISTRY.lock().retain(|_, group| !Arc::ptr_eq(group, self));
         let mut inner = self.inner.lock();
         inner.deleted = true;
@@ -117,7 +114,7 @@ impl Embedded {
     }
 
     /// Waits until a unit of these topics can be claimed, or `most` is over. Dropping it forgets the waiting.
-    async fn work(&self, topics: &[Arc<str>], most: Duration) -> Result<bool, GroupError> {
+    pub(super) async fn work(&self, topics: &[Arc<str>], most: Duration) -> Result<bool, GroupError> {
         let mut ticket = Ticket { group: self, number: None };
         let until = Instant::now() + most;
         loop {
@@ -246,131 +243,9 @@ impl Drop for Ticket<'_> {
     }
 }
 
-/// A group, wherever it lives. Each method is one atomic step of it.
-///
-/// Dropping a future may or may not have done the step; that is why requests can be repeated. Every method fails with
-/// [`GroupError::Deleted`] once the group was deleted.
-#[derive(Debug, Clone)]
-pub enum Coordinator {
-    /// In this process.
-    Embedded(Arc<Embedded>),
-}
-
-impl Coordinator {
-    /// See [`GroupState::exchange`].
-    pub async fn exchange(&self, request: &ExchangeRequest) -> Result<ExchangeReply, GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, now| state.exchange(now, request))
-    }
-
-    /// See [`GroupState::publish`].
-    pub async fn publish(&self, facts: &[Publish]) -> Result<Vec<Published>, GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, _| state.publish(facts, nonce()))
-    }
-
-    /// See [`GroupState::subscribe`]; one answer for each `(topic, exists)`.
-    pub async fn subscribe(&self, topics: &[(Arc<str>, bool)]) -> Result<Vec<StartAt>, GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, _| topics.iter().map(|(topic, exists)| state.subscribe(topic, *exists)).collect())
-    }
-
-    /// See [`GroupState::init`].
-    pub async fn init(&self, starts: &[Init]) -> Result<usize, GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, _| state.init(starts, nonce()))
-    }
-
-    /// See [`GroupState::seek`].
-    pub async fn seek(
-        &self,
-        topic: &Arc<str>,
-        partition: i32,
-        generation: u64,
-        offset: i64,
-    ) -> Result<bool, GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, _| state.seek(topic, partition, generation, offset, nonce()))
-    }
-
-    /// See [`GroupState::advance`].
-    pub async fn advance(
-        &self,
-        topic: &Arc<str>,
-        partition: i32,
-        generation: u64,
-        offset: i64,
-    ) -> Result<(), GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, _| state.advance(topic, partition, generation, offset))
-    }
-
-    /// See [`GroupState::pause`].
-    pub async fn pause(
-        &self,
-        topic: &Arc<str>,
-        partition: Option<i32>,
-        paused: bool,
-    ) -> Result<usize, GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, _| state.pause(topic, partition, paused))
-    }
-
-    /// See [`GroupState::unpark`].
-    pub async fn unpark(&self, topic: &Arc<str>, partition: i32, what: Unpark) -> Result<usize, GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, now| state.unpark(now, topic, partition, what))
-    }
-
-    /// See [`GroupState::tick`]. An embedded group does it by itself.
-    pub async fn tick(&self) -> Result<(), GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(GroupState::tick)
-    }
-
-    /// See [`GroupState::leave`].
-    pub async fn leave(&self, consumer: &ConsumerId) -> Result<(), GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, now| state.leave(now, consumer))
-    }
-
-    /// Forgets the group and its positions. Its members get [`GroupError::Deleted`] from now on.
-    pub async fn delete(&self) -> Result<(), GroupError> {
-        let Self::Embedded(group) = self;
-        group.delete();
-        Ok(())
-    }
-
-    /// See [`GroupState::partitions`].
-    pub async fn partitions(&self, topics: &[Arc<str>]) -> Result<Vec<PartitionView>, GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, _| state.partitions(topics))
-    }
-
-    /// Waits until a unit of these topics can be claimed (`true`), or `most` is over. Units there are wake as many waiting
-    /// members. Cancel-safe: dropping it forgets the waiting, and passes a wake-up on that nobody will use.
-    pub async fn work(&self, topics: &[Arc<str>], most: Duration) -> Result<bool, GroupError> {
-        let Self::Embedded(group) = self;
-        group.work(topics, most).await
-    }
-
-    /// The events since anybody asked last.
-    pub async fn events(&self) -> Result<Vec<Event>, GroupError> {
-        let Self::Embedded(group) = self;
-        group.step(|state, _| state.take_events())
-    }
-}
-
-/// A generation: random, so that it cannot repeat, whatever part of its history a group forgets. Below 2^53, so that it is a
-/// whole number everywhere.
-pub(super) fn nonce() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    // Fresh keys of the standard library's hash maps: randomness from the system without a dependency.
-    RandomState::new().hash_one(Instant::now()) >> 11
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{Coordinator, ExchangeRequest, Init, Publish};
     use super::*;
     use crate::config::Config;
     use crate::wire::Uuid;
@@ -423,7 +298,7 @@ mod tests {
         let group = group();
         group.init(&[start("t")]).await.unwrap();
         assert!(!group.work(&["t".into()], Duration::from_millis(20)).await.unwrap());
-        let Coordinator::Embedded(inner) = &group;
+        let Coordinator::Embedded(inner) = &group else { unreachable!() };
         assert!(inner.inner.lock().idle.is_empty());
     }
 
@@ -481,7 +356,7 @@ mod tests {
         group.init(&[start("t")]).await.unwrap();
         let waits = waits(&group, 2);
         assert_eq!(ended(&waits).await, 0);
-        let Coordinator::Embedded(inner) = &group;
+        let Coordinator::Embedded(inner) = &group else { unreachable!() };
         assert_eq!(inner.inner.lock().idle.len(), 2);
         // The first in line is woken and, before it runs, dropped.
         group.publish(&[known("t", 1)]).await.unwrap();

@@ -8,6 +8,7 @@
 //! [`Embedded`] keeps the state in this process: a group without Redis, and the oracle for the one with it.
 //! `docs/GROUPS.md` is the contract.
 
+mod coordinator;
 mod embedded;
 mod redis;
 mod state;
@@ -17,8 +18,9 @@ mod units;
 #[cfg(test)]
 mod sim;
 
-use embedded::nonce;
-pub use embedded::{Coordinator, Embedded};
+pub use coordinator::Coordinator;
+use coordinator::nonce;
+pub use embedded::Embedded;
 pub use redis::RedisGroup;
 pub use state::GroupState;
 pub use types::{

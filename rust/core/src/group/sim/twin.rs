@@ -1,11 +1,11 @@
 //! The state machine, and beside it the same group in a real Redis: each step is done by both, and their answers, their
 //! events and their whole states are compared.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redis::aio::MultiplexedConnection;
+use kafka_fast_testkit::{RealRedis, RedisOptions};
 use tokio::runtime::Runtime;
 
 use super::*;
@@ -166,8 +166,7 @@ impl Group {
 
 /// A Redis for simulations.
 pub(super) struct Redis {
-    child: Child,
-    port: u16,
+    server: RealRedis,
     runtime: Arc<Runtime>,
     groups: AtomicU64,
     /// Scripts with a mistake in them.
@@ -183,43 +182,23 @@ pub(super) struct Mutant {
 
 impl Redis {
     pub(super) fn start(mutant: Option<Mutant>) -> Self {
-        let port = kafka_fast_testkit::free_port();
-        let args =
-            ["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1", "--loglevel", "warning"]
-                .map(String::from);
-        let child = Command::new("redis-server").args(args).stdout(Stdio::null()).spawn();
-        let child = child.expect("redis-server is installed: apt-get install redis-server");
+        let server = RealRedis::start(&RedisOptions::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Self { child, port, runtime: Arc::new(runtime), groups: AtomicU64::new(0), mutant }
+        Self { server, runtime: Arc::new(runtime), groups: AtomicU64::new(0), mutant }
     }
 
     fn group(&self, settings: GroupSettings, now: u64) -> Twin {
         let name = format!("g{}", self.groups.fetch_add(1, Ordering::Relaxed));
-        let mut conf = RedisConf::new("127.0.0.1", self.port, name.as_str());
+        let mut conf = RedisConf::new("127.0.0.1", self.server.port(), name.as_str());
         conf.timeout = std::time::Duration::from_secs(20);
         let join =
             RedisGroup::join_at(&conf, settings, "twin".into(), now, self.mutant.map(|m| (m.find, m.put)));
-        let group = self.runtime.block_on(async {
-            for _ in 0..100 {
-                if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
-                    break;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-            join.await.expect("redis answers")
-        });
-        let client = ::redis::Client::open(("127.0.0.1", self.port)).expect("an address");
+        let group = self.runtime.block_on(join).expect("redis answers");
+        let client = ::redis::Client::open(("127.0.0.1", self.server.port())).expect("an address");
         let connection =
             self.runtime.block_on(client.get_multiplexed_async_connection()).expect("redis answers");
         let prefix = format!("{{{name}}}-kafka-");
         Twin { group, prefix, connection, runtime: Arc::clone(&self.runtime) }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
