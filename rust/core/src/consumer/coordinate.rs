@@ -58,7 +58,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         if error == GroupError::Reconcile {
                             match recover::reconcile(&shared).await {
                                 Ok(()) => continue,
-                                Err(error) => tracing::warn!("comparing positions with Kafka's commits: {error}"),
+                                Err(error) => {
+                                    tracing::warn!("comparing positions with Kafka's commits: {error}")
+                                }
                             }
                         }
                         let wait = super::jitter(RETRY_MOST.min(RETRY_FIRST * 2u32.pow(failures)));

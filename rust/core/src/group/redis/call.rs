@@ -5,10 +5,16 @@ use redis::{Script, ScriptInvocation, Value};
 use super::scripts::{Keys, VERSION};
 use crate::group::types::GroupError;
 
-/// A script with its keys and arguments.
+/// A script with its keys and arguments. These are one msgpack array; its length is known when it is complete.
 pub(super) struct Call {
-    invocation: ScriptInvocation<'static>,
+    script: &'static Script,
+    keys: Vec<String>,
+    args: Vec<u8>,
+    count: u32,
 }
+
+/// The head of a msgpack array of 32 bits length.
+const ARRAY: u8 = 0xdd;
 
 impl Call {
     /// One that begins with the prelude. `clock` is for simulations.
@@ -19,36 +25,65 @@ impl Call {
         clock: Option<u64>,
         topics: impl ExactSizeIterator<Item = &'a str> + Clone,
     ) -> Self {
-        let mut invocation = script.prepare_invoke();
-        keys.group.iter().for_each(|key| _ = invocation.key(key));
-        topics.clone().for_each(|topic| keys.of_topic(topic).iter().for_each(|key| _ = invocation.key(key)));
-        let mut call = Self { invocation };
-        call.arg(VERSION).arg(incarnation);
-        match clock {
-            Some(now) => call.arg(now),
-            None => call.arg(""),
-        };
-        call.arg(topics.len());
-        topics.for_each(|topic| _ = call.arg(topic));
+        let keys =
+            keys.group.iter().cloned().chain(topics.clone().flat_map(|topic| keys.of_topic(topic))).collect();
+        let mut call = Self { script, keys, args: vec![ARRAY, 0, 0, 0, 0], count: 0 };
+        call.arg(VERSION).arg(incarnation).arg(clock.unwrap_or(0));
+        put(rmp::encode::write_array_len(&mut call.args, topics.len() as u32));
+        topics.for_each(|topic| topic.write(&mut call.args));
+        call.count += 1;
         call
     }
 
-    /// One without.
-    pub(super) fn bare(script: &'static Script, keys: &[&str]) -> Self {
-        let mut invocation = script.prepare_invoke();
-        keys.iter().for_each(|key| _ = invocation.key(key));
-        Self { invocation }
-    }
-
-    pub(super) fn arg(&mut self, arg: impl redis::ToRedisArgs) -> &mut Self {
-        self.invocation.arg(arg);
+    pub(super) fn arg(&mut self, arg: impl Arg) -> &mut Self {
+        arg.write(&mut self.args);
+        self.count += 1;
         self
     }
 
-    pub(super) const fn invocation(&self) -> &ScriptInvocation<'static> {
-        &self.invocation
+    pub(super) fn invocation(mut self) -> ScriptInvocation<'static> {
+        self.args[1..5].copy_from_slice(&self.count.to_be_bytes());
+        let mut invocation = self.script.prepare_invoke();
+        self.keys.iter().for_each(|key| _ = invocation.key(key));
+        invocation.arg(self.args);
+        invocation
     }
 }
+
+/// What may be an argument.
+pub(super) trait Arg {
+    fn write(&self, out: &mut Vec<u8>);
+}
+
+fn put<T, E: std::fmt::Debug>(written: Result<T, E>) {
+    written.expect("invariant: a Vec takes whatever is written");
+}
+
+impl Arg for &str {
+    fn write(&self, out: &mut Vec<u8>) {
+        put(rmp::encode::write_str(out, self));
+    }
+}
+
+/// Bytes cross as a text: that is all Lua has.
+impl Arg for &[u8] {
+    fn write(&self, out: &mut Vec<u8>) {
+        put(rmp::encode::write_str_len(out, self.len() as u32));
+        out.extend_from_slice(self);
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty),*) => {
+        $(impl Arg for $number {
+            fn write(&self, out: &mut Vec<u8>) {
+                // Whole numbers that a double holds: callers see to that.
+                put(rmp::encode::write_sint(out, *self as i64));
+            }
+        })*
+    };
+}
+numbers!(i32, u32, i64, u64, usize);
 
 /// An answer, read from front to back. What is not as expected is an error, never a panic: the other side is not ours.
 pub(super) struct Reply {

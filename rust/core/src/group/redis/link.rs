@@ -9,11 +9,11 @@ use std::sync::Arc;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisResult, Value,
+    PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisResult, ScriptInvocation, Value,
 };
 use tokio::sync::{Mutex, Notify};
 
-use super::call::{Call, Reply};
+use super::call::Reply;
 use crate::config::RedisConf;
 use crate::group::types::GroupError;
 
@@ -81,9 +81,8 @@ impl Link {
     }
 
     /// Calls a script, and takes the connection down when that failed for a reason that a new one may mend.
-    pub(super) async fn call(&self, open: &Open, call: &Call) -> Result<Reply, GroupError> {
-        let invocation = call.invocation();
-        let answer: RedisResult<Value> = invocation.invoke_async(&mut open.connection.clone()).await;
+    pub(super) async fn call(&self, open: &Open, call: &ScriptInvocation<'_>) -> Result<Reply, GroupError> {
+        let answer: RedisResult<Value> = call.invoke_async(&mut open.connection.clone()).await;
         match answer {
             Ok(value) => Reply::new(value),
             Err(error) => Err(self.failed(open, error).await),

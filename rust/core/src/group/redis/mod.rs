@@ -139,7 +139,7 @@ impl RedisGroup {
         let topics = self.all_topics(open).await?;
         let mut call = self.prepare(&scripts::CHANGE, topics.iter().map(|topic| &**topic));
         numbers(&self.settings).into_iter().for_each(|n| _ = call.arg(n));
-        let changed = match self.raw(open, &call).await? {
+        let changed = match self.raw(open, call).await? {
             Answer::Ok(mut reply) => reply.int()? == 1,
             Answer::Gone => false,
         };
@@ -152,14 +152,15 @@ impl RedisGroup {
 
     /// The incarnation that is there now, and its settings.
     async fn try_enter(&self, open: &Open) -> Result<(Arc<str>, GroupSettings), GroupError> {
-        let mut call = Call::bare(&scripts::JOIN, &[self.keys.meta(), self.keys.consumers()]);
         let fresh = format!("{:016x}", super::nonce());
-        call.arg(scripts::VERSION).arg(fresh).arg(&*open.run);
+        let mut call = scripts::JOIN.prepare_invoke();
+        call.key(self.keys.meta())
+            .key(self.keys.consumers())
+            .arg(scripts::VERSION)
+            .arg(fresh)
+            .arg(&*open.run);
         numbers(&self.settings).into_iter().for_each(|n| _ = call.arg(n));
-        match self.clock() {
-            Some(now) => call.arg(now),
-            None => call.arg(""),
-        };
+        call.arg(self.clock().map_or_else(String::new, |now| now.to_string()));
         let mut reply = self.link.call(open, &call).await?;
         self.status(&mut reply)?;
         let incarnation: Arc<str> = reply.text()?.into();
@@ -204,15 +205,15 @@ impl RedisGroup {
         }
     }
 
-    async fn raw(&self, open: &Open, call: &Call) -> Result<Answer, GroupError> {
-        let mut reply = self.link.call(open, call).await?;
+    async fn raw(&self, open: &Open, call: Call) -> Result<Answer, GroupError> {
+        let mut reply = self.link.call(open, &call.invocation()).await?;
         Ok(if self.status(&mut reply)? { Answer::Ok(reply) } else { Answer::Gone })
     }
 
     /// Calls what `prepare` makes; a group that is gone is made anew first.
     async fn run(&self, prepare: impl Fn(&Open) -> Call) -> Result<Reply, GroupError> {
         let open = self.link.open().await?;
-        if let Answer::Ok(reply) = self.raw(&open, &prepare(&open)).await? {
+        if let Answer::Ok(reply) = self.raw(&open, prepare(&open)).await? {
             return Ok(reply);
         }
         tracing::warn!(
@@ -222,7 +223,7 @@ impl RedisGroup {
         );
         self.enter(&open).await?;
         self.lives.fetch_add(1, Ordering::Relaxed);
-        match self.raw(&open, &prepare(&open)).await? {
+        match self.raw(&open, prepare(&open)).await? {
             Answer::Ok(reply) => Ok(reply),
             // Flushed twice in a moment: whoever called tries again.
             Answer::Gone => Err(GroupError::Away {

@@ -101,7 +101,7 @@ impl RedisGroup {
         call.arg(i32::from(request.want > 0 && request.organise)).arg(&*open.run);
         call.arg(request.acks.len());
         for ack in &request.acks {
-            call.arg(name(&ack.id))
+            call.arg(&*name(&ack.id))
                 .arg(ack.request)
                 .arg(ack.end)
                 .arg(ack.high_watermark)
@@ -112,7 +112,7 @@ impl RedisGroup {
         for nack in &request.nacks {
             let delay =
                 nack.delay.map_or(-1, |d| i64::try_from(d.as_millis()).map_or(LARGEST, |ms| ms.min(LARGEST)));
-            call.arg(name(&nack.id))
+            call.arg(&*name(&nack.id))
                 .arg(nack.request)
                 .arg(nack.end)
                 .arg(nack.progress)
@@ -121,7 +121,7 @@ impl RedisGroup {
         }
         call.arg(request.renews.len());
         for renew in &request.renews {
-            call.arg(name(&renew.id)).arg(renew.request).arg(renew.end).arg(renew.progress);
+            call.arg(&*name(&renew.id)).arg(renew.request).arg(renew.end).arg(renew.progress);
         }
         call
     }
@@ -146,7 +146,10 @@ impl RedisGroup {
                     let mut call = self.prepare(&scripts::PUBLISH, topics.iter().map(|topic| &**topic));
                     call.arg(nonce).arg(facts.len());
                     for f in facts {
-                        call.arg(&*f.topic).arg(f.partition).arg(&f.topic_id.0[..]).arg(f.leader_epoch);
+                        call.arg(&*f.topic)
+                            .arg(&*f.partition.to_string())
+                            .arg(&f.topic_id.0[..])
+                            .arg(f.leader_epoch);
                         call.arg(f.high_watermark).arg(f.log_start);
                         call.arg(f.epoch_end.map_or(-1, |e| e.epoch)).arg(f.epoch_end.map_or(-1, |e| e.end));
                     }
@@ -204,7 +207,10 @@ impl RedisGroup {
                     let mut call = self.prepare(&scripts::INIT, topics.iter().map(|topic| &**topic));
                     call.arg(nonce).arg(starts.len());
                     for s in starts {
-                        call.arg(&*s.topic).arg(s.partition).arg(&s.topic_id.0[..]).arg(s.leader_epoch);
+                        call.arg(&*s.topic)
+                            .arg(&*s.partition.to_string())
+                            .arg(&s.topic_id.0[..])
+                            .arg(s.leader_epoch);
                         call.arg(s.start).arg(s.high_watermark).arg(s.log_start).arg(s.done.len());
                         s.done.iter().for_each(|(from, to)| _ = call.arg(*from).arg(*to));
                     }
@@ -228,7 +234,7 @@ impl RedisGroup {
         check_offset(offset)?;
         let call = |_: &Open| {
             let mut call = self.prepare(&scripts::SEEK, [&**topic].into_iter());
-            call.arg(partition).arg(generation).arg(offset).arg(nonce);
+            call.arg(&*partition.to_string()).arg(generation).arg(offset).arg(nonce);
             call
         };
         Ok(self.run(call).await?.int()? == 1)
@@ -253,7 +259,7 @@ impl RedisGroup {
         let mut call = self.prepare(&scripts::ADVANCE, topics.iter().map(|topic| &**topic));
         call.arg(run).arg(facts.len());
         for (topic, partition, generation, offset) in facts {
-            call.arg(&**topic).arg(*partition).arg(*generation).arg(*offset);
+            call.arg(&**topic).arg(&*partition.to_string()).arg(*generation).arg(*offset);
         }
         call
     }
@@ -268,7 +274,7 @@ impl RedisGroup {
         let call = |_: &Open| {
             let mut call = self.prepare(&scripts::PAUSE, [&**topic].into_iter());
             match partition {
-                Some(partition) => call.arg(partition),
+                Some(partition) => call.arg(&*partition.to_string()),
                 None => call.arg(""),
             };
             call.arg(i32::from(paused));
@@ -281,7 +287,7 @@ impl RedisGroup {
     pub async fn unpark(&self, topic: &Arc<str>, partition: i32, what: Unpark) -> Result<usize, GroupError> {
         let call = |_: &Open| {
             let mut call = self.prepare(&scripts::UNPARK, [&**topic].into_iter());
-            call.arg(partition).arg(i32::from(what == Unpark::Retry));
+            call.arg(&*partition.to_string()).arg(i32::from(what == Unpark::Retry));
             call
         };
         self.run(call).await?.whole()
@@ -347,7 +353,7 @@ impl RedisGroup {
     pub async fn open_units(&self, topic: &Arc<str>, partition: i32) -> Result<Vec<(i64, i64)>, GroupError> {
         let call = |_: &Open| {
             let mut call = self.prepare(&scripts::LOOK, [&**topic].into_iter());
-            call.arg(partition);
+            call.arg(&*partition.to_string());
             call
         };
         let mut list = self.run(call).await?.list()?;

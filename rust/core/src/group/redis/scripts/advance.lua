@@ -2,9 +2,9 @@
 -- reconciliation: what this server holds was compared with the commits.
 -- ARGV: run id or nothing, n, then topic, partition, generation, offset.  Reply: OK
 
-local run = str()
-for _ = 1, num() do
-    local name, number, generation, offset = str(), str(), num(), num()
+local run = arg()
+for _ = 1, arg() do
+    local name, number, generation, offset = arg(), arg(), arg(), arg()
     local p = part(name .. '/' .. number)
     -- Facts of another generation are about other records: after a seek back they would skip what is to be repeated.
     if p and p.generation == generation and offset > p.low then

@@ -12,7 +12,7 @@ for i = 1, #names do
     if call('ZCOUNT', keys[names[i]].leased, '(' .. int(now), '+inf') > 0 then return {'OK', 0} end
 end
 local settings = {}
-for i = 1, 5 do settings[i] = num() end
+for i = 1, 5 do settings[i] = arg() end
 call('HSET', META, 'settings', pack(settings))
 units_per_partition = settings[4]
 ordered = units_per_partition == 1

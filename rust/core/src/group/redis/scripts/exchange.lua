@@ -5,8 +5,8 @@
 --   nacks: n, then id, request, end, progress, delay (-1: released), reason;  renews: n, then id, request, end, progress
 -- Reply: OK, now, organiser, next event (-1: not asked), {outcomes}, {units: id, start, end, attempt, request, epoch, deadline}
 
-local consumer, request, reading, readers, organise, want = str(), num(), num(), num(), str() == '1', num()
-local max_records, least_records, target_bytes, waits, run = num(), num(), num(), str() == '1', str()
+local consumer, request, reading, readers, organise, want = arg(), arg(), arg(), arg(), arg() == 1, arg()
+local max_records, least_records, target_bytes, waits, run = arg(), arg(), arg(), arg() == 1, arg()
 -- Another server than the last time may lack the latest writes: nothing is handed out before the commits in Kafka were applied.
 if run ~= m[10] then return {'RECONCILE', m[10]} end
 
@@ -53,12 +53,12 @@ local function acknowledged(p, high, epoch, records, bytes)
     settle(p)
 end
 
-local acks = num()
+local acks = arg()
 local ids = {}
-for k = 1, acks do ids[k] = ARGV[at + 7 * k - 6] end
+for k = 1, acks do ids[k] = A[at + 7 * k - 6] end
 fetch(ids)
 for _ = 1, acks do
-    local u, rq, stop, high, epoch, records, bytes = unit(str()), num(), num(), num(), num(), num(), num()
+    local u, rq, stop, high, epoch, records, bytes = unit(arg()), arg(), arg(), arg(), arg(), arg(), arg()
     if not u then say(GONE)
     -- A late acknowledgement of an expired lease is still a true fact, as long as nobody else was given the unit.
     elseif not belongs(u, consumer, rq, stop) then say(FENCED)
@@ -79,8 +79,8 @@ local function refused(u, delay, reason)
     park(u)
 end
 
-for _ = 1, num() do
-    local u, rq, stop, progress, delay, reason = unit(str()), num(), num(), num(), num(), str()
+for _ = 1, arg() do
+    local u, rq, stop, progress, delay, reason = unit(arg()), arg(), arg(), arg(), arg(), arg()
     if not u then say(GONE)
     elseif not belongs(u, consumer, rq, stop) or u.phase ~= LEASED then say(FENCED)
     else
@@ -91,8 +91,8 @@ for _ = 1, num() do
     end
 end
 
-for _ = 1, num() do
-    local u, rq, stop, progress = unit(str()), num(), num(), num()
+for _ = 1, arg() do
+    local u, rq, stop, progress = unit(arg()), arg(), arg(), arg()
     if not u then say(GONE)
     elseif not belongs(u, consumer, rq, stop) or u.phase == PARKED or (u.phase == WAITS and u.time == HELD) then say(FENCED)
     else
@@ -240,7 +240,8 @@ if dry or c.idle == 1 then
 end
 flush()
 write_member(c)
-call('HSET', META, 'last', int(now), 'grace', int(grace), 'turns', int(turns), 'organiser', organiser, 'organised', organised)
+call('HSET', META, 'last', int(now), 'turns', int(turns), 'grace', int(grace))
+if organiser ~= m[8] or organised ~= m[9] then call('HSET', META, 'organiser', organiser, 'organised', organised) end
 wake()
 
 -- When time may bring work: a unit is due, or a lease ends.

@@ -38,10 +38,10 @@ local function identify(t, id)
     return true
 end
 
-local nonce, started = num(), 0
-for _ = 1, num() do
-    local name, number, id, epoch, start, high, log_start = str(), str(), str(), num(), num(), num(), num()
-    local pid, done = name .. '/' .. number, num()
+local nonce, started = arg(), 0
+for _ = 1, arg() do
+    local name, number, id, epoch, start, high, log_start = arg(), arg(), arg(), arg(), arg(), arg(), arg()
+    local pid, done = name .. '/' .. number, arg()
     local known = identify(topic(name), id)
     if known and not part(pid) then
         local p = {pid = pid, topic = name, number = number, cursor = start, high = max(high, start), low = start,
@@ -50,7 +50,7 @@ for _ = 1, num() do
         parts[pid] = p
         -- What is not done before the last that is done is a unit for each gap.
         for _ = 1, done do
-            local from, to, cursor = num(), num(), p.cursor
+            local from, to, cursor = arg(), arg(), p.cursor
             if to > cursor then
                 p.cursor, p.high = to, max(p.high, to)
                 if cursor < from then

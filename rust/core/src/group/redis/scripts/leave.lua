@@ -1,7 +1,7 @@
 -- A member goes: what it holds is free at once, from where it was last reported, and that was no attempt.
 -- ARGV: consumer.  The topics are those it may hold units of.  Reply: OK
 
-local consumer = str()
+local consumer = arg()
 local held = {}
 for i = 1, #names do
     local ids = call('ZRANGE', keys[names[i]].leased, 0, -1)

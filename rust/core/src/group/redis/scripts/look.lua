@@ -1,7 +1,7 @@
 -- What is known of all partitions of topics, and for one partition its open units.
 -- ARGV: partition or nothing.  Reply: OK, now, {topic id, {number, row, ...}} for each topic; or OK, {from, to, ...}
 
-local only = str()
+local only = arg()
 if only ~= '' then
     local out = {}
     local p = part(names[1] .. '/' .. only)

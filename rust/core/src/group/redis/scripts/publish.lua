@@ -63,13 +63,13 @@ local function publish(p, id, epoch, high, start, asked, ends, nonce)
     return code, a, b
 end
 
-local nonce, n = num(), num()
+local nonce, n = arg(), arg()
 local first = at
 for k = 1, n, 1000 do
     -- All rows of a topic in one go.
     local wanted = {}
     for j = k, min(k + 999, n) do
-        local name, number = ARGV[first + 8 * j - 7], ARGV[first + 8 * j - 6]
+        local name, number = A[first + 8 * j - 7], A[first + 8 * j - 6]
         if parts[name .. '/' .. number] == nil then put(wanted, name, number) end
     end
     for name, numbers in pairs(wanted) do
@@ -79,9 +79,9 @@ for k = 1, n, 1000 do
 end
 local out = {}
 for _ = 1, n do
-    local name, number = str(), str()
+    local name, number = arg(), arg()
     local p = part(name .. '/' .. number)
-    local code, a, b = publish(p, str(), num(), num(), num(), num(), num(), nonce)
+    local code, a, b = publish(p, arg(), arg(), arg(), arg(), arg(), arg(), nonce)
     local o = #out
     out[o + 1], out[o + 2], out[o + 3] = code, a, b
 end

@@ -5,7 +5,7 @@ local out = {}
 for i = 1, #names do
     local t = topic(names[i])
     -- What does not exist now appears after the subscription: it is read from its first record (KIP-842).
-    if str() == '0' and t.settled == 0 then
+    if arg() == 0 and t.settled == 0 then
         t.settled = 1
         changed(t)
     end

@@ -1,7 +1,7 @@
 -- Delivers the parked units of a partition again, with all attempts, or gives them up.
 -- ARGV: partition, 1 to deliver or 0.  Reply: OK, how many
 
-local p, again, count = part(names[1] .. '/' .. str()), str() == '1', 0
+local p, again, count = part(names[1] .. '/' .. arg()), arg() == 1, 0
 if p then
     for _, u in ipairs(units_of(p)) do
         if u.phase == PARKED then

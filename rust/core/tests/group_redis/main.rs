@@ -1,0 +1,4 @@
+//! A group in a real Redis: what it costs, and what it does when Redis does not do its part.
+
+mod cost;
+mod support;
