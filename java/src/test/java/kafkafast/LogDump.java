@@ -7,6 +7,7 @@ import static org.junit.Assert.assertTrue;
 import java.net.URI;
 import java.net.URL;
 import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -80,8 +81,8 @@ final class LogDump {
 
     private LogDump() {}
 
-    /** The batches in those files, in order. */
-    static List<Batch> of(List<Path> files) throws Exception {
+    /** The batches of each folder's segments, in order; a folder is a partition and named so, topic-0. */
+    static Map<String, List<Batch>> of(List<Path> files) throws Exception {
         String jars = jarOf(TOOL) + ":" + jarOf(CLIENTS) + ":";
         String names = files.stream().map(Path::toString).collect(Collectors.joining(","));
         ProcessBuilder command = OwnBroker.command(jars, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", names);
@@ -99,11 +100,15 @@ final class LogDump {
         return URI.create(found.getPath().substring(0, found.getPath().indexOf('!'))).getPath();
     }
 
-    private static List<Batch> parse(String output) {
-        List<Batch> batches = new ArrayList<>();
+    private static Map<String, List<Batch>> parse(String output) {
+        Map<String, List<Batch>> partitions = new LinkedHashMap<>();
+        List<Batch> batches = null;
         for (String text : output.split("\n")) {
             Line line = new Line(text);
-            if (text.startsWith("baseOffset: ")) {
+            if (text.startsWith("Dumping /")) {
+                String folder = Paths.get(text.substring("Dumping ".length())).getParent().getFileName().toString();
+                batches = partitions.computeIfAbsent(folder, f -> new ArrayList<>());
+            } else if (text.startsWith("baseOffset: ")) {
                 assertEquals(text, "true", line.text("isvalid"));
                 assertEquals(text, 2, line.number("magic"));
                 batches.add(new Batch(line));
@@ -111,13 +116,12 @@ final class LogDump {
                 batches.get(batches.size() - 1).records.add(line);
             } else {
                 // "Found N invalid bytes at the end of", "Non-consecutive offsets", exceptions.
-                assertTrue("DumpLogSegments complains: " + text, text.startsWith("Dumping /") || text.startsWith("Log starting offset: "));
+                assertTrue("DumpLogSegments complains: " + text, text.startsWith("Log starting offset: "));
             }
         }
-        for (Batch batch : batches) {
-            assertEquals("the header tells how many records follow: " + batch, batch.count(), batch.records.size());
-        }
-        return batches;
+        partitions.values().forEach(all -> all.forEach(batch ->
+            assertEquals("the header tells how many records follow: " + batch, batch.count(), batch.records.size())));
+        return partitions;
     }
 
     /** Fails unless every batch follows its predecessor in offsets and in its producer's sequence. */

@@ -82,10 +82,11 @@ final class OwnBroker implements AutoCloseable {
         process.destroyForcibly().onExit().join();
     }
 
-    /** The segments of a partition, the oldest first: files that the broker goes on writing. */
-    List<Path> segments(String topic, int partition) throws IOException {
-        try (Stream<Path> files = Files.list(dir.resolve("data").resolve(topic + "-" + partition))) {
-            return files.filter(f -> f.toString().endsWith(".log")).sorted().collect(Collectors.toList());
+    /** The segments of a topic, by partition and age: files that the broker goes on writing. */
+    List<Path> segments(String topic) throws IOException {
+        try (Stream<Path> files = Files.walk(dir.resolve("data"), 2)) {
+            return files.filter(f -> f.toString().endsWith(".log") && f.getParent().getFileName().toString().startsWith(topic + "-")).sorted()
+                .collect(Collectors.toList());
         }
     }
 

@@ -1,5 +1,7 @@
 package kafkafast;
 
+import static org.junit.Assert.assertEquals;
+
 import java.math.BigInteger;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -40,6 +42,14 @@ final class Row {
         return new Row(r.partition(), r.offset(), r.timestamp(), r.key(), r.value(), headers);
     }
 
+    /** Fails with the first row in which they differ. */
+    static void assertSame(String what, List<Row> expected, List<Row> got) {
+        for (int i = 0; i < Math.min(expected.size(), got.size()); i++) {
+            assertEquals(what + ": row " + i + " of " + expected.size(), expected.get(i), got.get(i));
+        }
+        assertEquals(what + ": as many rows", expected.size(), got.size());
+    }
+
     @Override
     public boolean equals(Object other) {
         return other instanceof Row && toString().equals(other.toString());
@@ -53,7 +63,7 @@ final class Row {
     @Override
     public String toString() {
         String named = headers.stream().map(h -> h.key() + "=" + show(h.value())).collect(Collectors.joining(", ", "[", "]"));
-        return "\n" + partition + "@" + offset + " at " + timestamp + " " + show(key) + " -> " + show(value) + " " + named;
+        return partition + "@" + offset + " at " + timestamp + " " + show(key) + " -> " + show(value) + " " + named;
     }
 
     /** Short bytes whole, long ones by their length and hash. */

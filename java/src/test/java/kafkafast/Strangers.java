@@ -10,11 +10,14 @@ import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -40,7 +43,27 @@ final class Strangers implements AutoCloseable {
         String topic = Tools.topic(what);
         NewTopic created = new NewTopic(topic, partitions, (short) 1).configs(map(settings));
         admin.createTopics(Collections.singleton(created)).all().get(30, TimeUnit.SECONDS);
+        // What is sent with acks=0 is lost on a leader that does not know yet that it is one.
+        awaitEnd(topic, partitions, 0);
         return topic;
+    }
+
+    /** Waits until the ends of the partitions add up to so much. */
+    void awaitEnd(String topic, int partitions, long sum) throws InterruptedException {
+        Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            ends.put(new TopicPartition(topic, partition), OffsetSpec.latest());
+        }
+        Tools.await(sum + " records in " + topic, 20_000, () -> {
+            try {
+                return admin.listOffsets(ends).all().get(30, TimeUnit.SECONDS).values().stream().mapToLong(end -> end.offset()).sum() >= sum;
+            } catch (ExecutionException e) {
+                // The topic is new.
+                return false;
+            } catch (InterruptedException | TimeoutException e) {
+                throw new AssertionError(e);
+            }
+        });
     }
 
     private static Map<String, String> map(String... settings) {
@@ -62,7 +85,7 @@ final class Strangers implements AutoCloseable {
     }
 
     List<Row> read(String topic, String isolation, TimestampType times) {
-        Map<String, Object> conf = new HashMap<>(map("bootstrap.servers", address, "isolation.level", isolation));
+        Map<String, Object> conf = new HashMap<>(map("bootstrap.servers", address, "isolation.level", isolation, "fetch.max.wait.ms", "10"));
         List<Row> rows = new ArrayList<>();
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(conf, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             List<TopicPartition> partitions = consumer.partitionsFor(topic).stream().map(p -> new TopicPartition(topic, p.partition())).collect(Collectors.toList());
