@@ -3,6 +3,7 @@ package kafkafast;
 import static org.junit.Assert.assertEquals;
 
 import java.math.BigInteger;
+import java.nio.ByteBuffer;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.Arrays;
@@ -35,6 +36,14 @@ final class Row {
 
     static Row of(Message m) {
         return new Row(m.getPartition(), m.getOffset(), m.getTimestamp(), m.getKey(), m.getBytes(), m.getHeaders());
+    }
+
+    static Row of(MessageView meta, ByteBuffer value) {
+        byte[] bytes = value == null ? null : new byte[value.remaining()];
+        if (bytes != null) {
+            value.get(bytes);
+        }
+        return new Row(meta.getPartition(), meta.getOffset(), meta.getTimestamp(), meta.getKey(), bytes, meta.getHeaders());
     }
 
     static Row of(ConsumerRecord<byte[], byte[]> r) {

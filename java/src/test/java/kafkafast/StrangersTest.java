@@ -239,16 +239,20 @@ public class StrangersTest {
     }
 
     /**
-     * What our consumer reads of a topic that has so many records: in one thread with units of the default size, and in four with units of
-     * seven, which end within batches. Both must agree.
+     * What our consumer reads of a topic that has so many records: in one thread with large units, copied and viewed in place in turn, and in
+     * four with units of seven, which end within batches. Both must agree.
      */
     private static List<Row> ours(String topic, int count) throws Exception {
         List<Row> rows = new ArrayList<>();
         try (Consumer consumer = consumer(topic, 10_000)) {
             while (rows.size() < count) {
+                int before = rows.size();
                 Message m = consumer.readMsg(30_000);
-                assertNotNull("only " + rows.size() + " of " + count + ": " + consumer.stats(), m);
+                assertNotNull("only " + before + " of " + count + ": " + consumer.stats(), m);
                 rows.add(Row.of(m));
+                if (rows.size() < count) {
+                    consumer.forEachView(2, 30_000, (meta, value) -> rows.add(Row.of(meta, value)));
+                }
             }
             assertNull(consumer.readMsg(300));
         }
@@ -394,8 +398,9 @@ public class StrangersTest {
             long start = System.currentTimeMillis() - 10_000L * rounds;
             Map<String, Row> left = new TreeMap<>();
             long[] next = new long[1];
+            // A producer whose records all go leaves an empty batch, which keeps its sequence.
+            send(conf(codec, "all"), topic, Collections.nCopies(50, new Row(0, -1, start, Tools.utf8("committed"), new byte[9], Collections.emptyList())), next);
             for (int round = 0; round < rounds; round += 5) {
-                // A producer whose records all go leaves an empty batch, which keeps its sequence.
                 List<Row> rows = new ArrayList<>();
                 for (int r = round; r < round + 5; r++) {
                     rows.addAll(round(r, start + 10_000L * r));
@@ -423,19 +428,48 @@ public class StrangersTest {
             List<Row> expected = sorted(left.values());
             Tools.await("the cleaner", 30_000, () -> strangers.read(topic).size() <= expected.size());
             Row.assertSame(topic, expected, strangers.read(topic));
+            List<LogDump.Batch> log = LogDump.of(broker.segments(topic), true).get(topic + "-0");
+            assertTrue("a batch without records", log.stream().anyMatch(b -> b.count() == 0));
+            assertTrue("a batch with gaps", log.stream().anyMatch(b -> b.count() > 1 && b.count() <= b.head.number("lastOffset") - b.head.number("baseOffset")));
             assertTrue("gaps", expected.get(expected.size() - 1).offset > 3L * expected.size());
             Row.assertSame(topic, expected, ours(topic, expected.size()));
             assertNothingStopsAtTheEnd(topic);
         }
     }
 
-    /** Keys of which ever fewer come again: the last rows of a key stand all over the log; every fifth is a tombstone. */
+    /** Of a log that is mostly gap, a unit takes as many offsets as it needs for its records, not sixty-four. */
+    @Test
+    public void aWideGapIsCrossedInFewSteps() throws Exception {
+        String topic = strangers.topic("gap", 1, "cleanup.policy", "compact", "segment.ms", "5000", "min.cleanable.dirty.ratio", "0.01");
+        int gap = 200_000;
+        long start = System.currentTimeMillis() - 60_000;
+        try (Producer producer = Producer.connect(conf("snappy", "all"), broker.address())) {
+            for (int i = 0; i <= gap + 2; i++) {
+                // The same key in one segment; the last two records are segments of their own.
+                long time = start + 10_000L * Math.max(i - gap, 0);
+                producer.send(new ProducerRecord<>(topic, 0, time, Tools.utf8(i == gap + 2 ? "other" : "key"), Tools.utf8("v" + i)));
+                if (i >= gap) {
+                    producer.flush();
+                }
+            }
+        }
+        Tools.await("the cleaner", 30_000, () -> strangers.read(topic).size() == 2);
+        try (Consumer consumer = consumer(topic, 100_000)) {
+            assertEquals(gap + 1, consumer.readMsg(30_000).getOffset());
+            assertEquals(gap + 2, consumer.readMsg(30_000).getOffset());
+            assertNull(consumer.readMsg(300));
+            assertTrue(consumer.stats().toString(), consumer.stats().getUnitsDone() < 100);
+        }
+    }
+
+    /** The keys that are not done: each stands for the last time in a round of its own, three in each; every fifth row is a tombstone. */
     private static List<Row> round(int round, long time) {
         List<Row> rows = new ArrayList<>();
         for (int i = 0; i < 60; i++) {
-            int key = round % 4 == 3 ? i : i % (60 - 2 * round);
             byte[] value = (round + i) % 5 == 0 ? null : Tools.utf8("value " + i + " of round " + round);
-            rows.add(new Row(0, -1, time + i, Tools.utf8("key-" + key), value, Collections.emptyList()));
+            if (round <= i * 7 % 20) {
+                rows.add(new Row(0, -1, time + i, Tools.utf8("key-" + i), value, Collections.emptyList()));
+            }
         }
         return rows;
     }
