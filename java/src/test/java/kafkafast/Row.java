@@ -47,7 +47,8 @@ final class Row {
     }
 
     static Row of(ConsumerRecord<byte[], byte[]> r) {
-        List<Header> headers = StreamSupport.stream(r.headers().spliterator(), false).map(h -> new Header(h.key(), h.value())).collect(Collectors.toList());
+        List<Header> headers = StreamSupport.stream(r.headers().spliterator(), false).map(h -> new Header(h.key(), h.value()))
+            .collect(Collectors.toList());
         return new Row(r.partition(), r.offset(), r.timestamp(), r.key(), r.value(), headers);
     }
 

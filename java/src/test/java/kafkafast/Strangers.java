@@ -88,7 +88,8 @@ final class Strangers implements AutoCloseable {
         Map<String, Object> conf = new HashMap<>(map("bootstrap.servers", address, "isolation.level", isolation, "fetch.max.wait.ms", "10"));
         List<Row> rows = new ArrayList<>();
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(conf, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
-            List<TopicPartition> partitions = consumer.partitionsFor(topic).stream().map(p -> new TopicPartition(topic, p.partition())).collect(Collectors.toList());
+            List<TopicPartition> partitions = consumer.partitionsFor(topic).stream().map(p -> new TopicPartition(topic, p.partition()))
+                .collect(Collectors.toList());
             consumer.assign(partitions);
             consumer.seekToBeginning(partitions);
             Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
@@ -134,7 +135,8 @@ final class Strangers implements AutoCloseable {
             List<org.apache.kafka.common.header.Header> headers =
                 row.headers.stream().map(h -> new RecordHeader(h.key(), h.value())).collect(Collectors.toList());
             Long timestamp = row.timestamp < 0 ? null : row.timestamp;
-            places.add(producer.send(new org.apache.kafka.clients.producer.ProducerRecord<>(topic, row.partition, timestamp, row.key, row.value, headers)));
+            places.add(producer.send(new org.apache.kafka.clients.producer.ProducerRecord<>(topic, row.partition, timestamp, row.key, row.value,
+                headers)));
             sent.add(row);
         }
 
