@@ -46,6 +46,8 @@ pub struct Reader {
 struct Current {
     key: UnitKey,
     info: UnitInfo,
+    /// Where the unit began when we took it.
+    start: i64,
     walk: Walk,
     pieces: VecDeque<Arc<Piece>>,
     records: u64,
@@ -312,7 +314,8 @@ impl Reader {
         let from = self.slot.unhandled();
         let busy = current.since.elapsed().saturating_sub(current.waited);
         self.shared().with(|state| {
-            state.learn(&current.info.topic, current.records, busy);
+            let offsets = u64::try_from(current.walk.position - current.start).unwrap_or(0);
+            state.sizing(&current.info.topic).learn(current.records, offsets, busy);
             state.give_back(self.slot.id, current.key, from, failure);
         });
         self.slot.restart(from);
@@ -390,6 +393,7 @@ impl Reader {
                 self.current = Some(Current {
                     key: taken.key,
                     info: taken.info,
+                    start: taken.start,
                     walk: Walk { position: taken.start, end: taken.end, open: None, at: 0 },
                     pieces: taken.pieces,
                     records: 0,

@@ -370,7 +370,8 @@ impl<B: Extent> State<B> {
     /// All records of a unit are handled.
     pub(super) fn finish(&mut self, slot: SlotId, key: UnitKey, records: u64, busy: Duration) {
         let Some(held) = self.let_go(slot, key) else { return };
-        self.learn(&held.tp.topic, records, busy);
+        let offsets = u64::try_from(held.unit.end - held.unit.start).unwrap_or(0);
+        self.sizing(&held.tp.topic).learn(records, offsets, busy);
         self.say_done(&held, records);
     }
 
@@ -410,13 +411,12 @@ impl<B: Extent> State<B> {
         (self.limits.retry_backoff * 2u32.pow(doublings)).min(Duration::from_secs(60))
     }
 
-    /// Learns how long records of `topic` take.
-    pub(super) fn learn(&mut self, topic: &Arc<str>, records: u64, busy: Duration) {
+    /// What is known of how long records of `topic` take.
+    pub(super) fn sizing(&mut self, topic: &Arc<str>) -> &mut Sizing {
         let limits = &self.limits;
         self.sizing
             .entry(Arc::clone(topic))
             .or_insert_with(|| Sizing::new(limits.unit_target, limits.consume_step))
-            .learn(records, busy);
     }
 
     /// Takes a unit out of a reader's hands; `None` when it is not there any more.

@@ -210,7 +210,7 @@ impl<B: Extent> State<B> {
             nacks: nacks.0,
             renews: renews.0,
             want: want as u32,
-            max_records: self.unit_records(),
+            max_records: self.unit_offsets(),
             least_records: self.least_records(),
             target_bytes: self.limits.unit_bytes as u64,
             readers: self.readers.values().filter(|seat| seat.holds.is_some()).count() as u32
@@ -222,10 +222,10 @@ impl<B: Extent> State<B> {
         Some(request)
     }
 
-    /// Records a unit should have: the least of the topics', since one request asks for all of them.
-    fn unit_records(&self) -> u32 {
-        let fresh = Sizing::new(self.limits.unit_target, self.limits.consume_step).records();
-        let known = self.talk.topics.iter().filter_map(|topic| self.sizing.get(topic)).map(Sizing::records);
+    /// Offsets a unit should have: the least of the topics', since one request asks for all of them.
+    fn unit_offsets(&self) -> u32 {
+        let fresh = Sizing::new(self.limits.unit_target, self.limits.consume_step).offsets();
+        let known = self.talk.topics.iter().filter_map(|topic| self.sizing.get(topic)).map(Sizing::offsets);
         known.min().unwrap_or(fresh)
     }
 
@@ -494,10 +494,10 @@ impl<B: Extent> State<B> {
             let Some(held) = seat.holds.and_then(|key| self.units.get(&key)) else { continue };
             let (handled, busy) = (seat.slot.unhandled() - held.unit.start, now - seat.since);
             if busy > late && !seat.starving {
-                seen.push((Arc::clone(&held.tp.topic), u64::try_from(handled).unwrap_or(0).max(1), busy));
+                seen.push((Arc::clone(&held.tp.topic), u64::try_from(handled).unwrap_or(0), busy));
             }
         }
-        seen.into_iter().for_each(|(topic, records, busy)| self.learn(&topic, records, busy));
+        seen.into_iter().for_each(|(topic, offsets, busy)| self.sizing(&topic).learn_midway(offsets, busy));
     }
 }
 

@@ -11,7 +11,9 @@ import java.net.Socket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Comparator;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.Assume;
 
@@ -46,13 +48,19 @@ final class OwnBroker implements AutoCloseable {
         }
     }
 
-    private Process java(String main, String... args) throws IOException {
+    /** A command of Kafka's; {@code jars} go before those of the broker. */
+    static ProcessBuilder command(String jars, String main, String... args) {
         String java = System.getenv("KAFKA_FAST_JAVA");
         ProcessBuilder builder = new ProcessBuilder(java == null ? System.getProperty("java.home") + "/bin/java" : java, "-Xmx384m", "-cp",
-            System.getenv("KAFKA_FAST_KAFKA_HOME") + "/*", main);
+            jars + System.getenv("KAFKA_FAST_KAFKA_HOME") + "/*", main);
         for (String arg : args) {
             builder.command().add(arg);
         }
+        return builder;
+    }
+
+    private Process java(String main, String... args) throws IOException {
+        ProcessBuilder builder = command("", main, args);
         File log = dir.resolve("log").toFile();
         return builder.redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(log)).start();
     }
@@ -72,6 +80,14 @@ final class OwnBroker implements AutoCloseable {
     /** Kills it: no goodbye. */
     void kill() {
         process.destroyForcibly().onExit().join();
+    }
+
+    /** The segments of a topic, by partition and age: files that the broker goes on writing. */
+    List<Path> segments(String topic) throws IOException {
+        try (Stream<Path> files = Files.walk(dir.resolve("data"), 2)) {
+            return files.filter(f -> f.toString().endsWith(".log") && f.getParent().getFileName().toString().startsWith(topic + "-")).sorted()
+                .collect(Collectors.toList());
+        }
     }
 
     BrokerConf address() {
