@@ -130,27 +130,20 @@ public final class DemoRedis {
 
     private static boolean demo(String brokerPort, String redisPort, int count, Path folder) throws Exception {
         String topic = "demo-" + ProcessHandle.current().pid();
-        List<Part> parts = new ArrayList<>();
         List<Part> consumers = new ArrayList<>();
-        try {
-            for (int i = 1; i <= CONSUMERS; i++) {
-                Path file = folder.resolve("consumer-" + i);
-                consumers.add(new Part(file, "consume", brokerPort, topic, "" + count, redisPort, file.toString()));
-                parts.add(consumers.get(i - 1));
-            }
-            for (Part consumer : consumers) {
-                while (!consumer.ready) alive(consumer, 10);
-            }
-            long began = System.nanoTime();
-            Part producer = new Part(null, "produce", brokerPort, topic, "" + count);
-            parts.add(producer);
-            long lastRead = watch(producer, consumers, count);
-            for (Part consumer : consumers) consumer.finish();
-            System.out.printf("%,.0f messages/s from the producer's start to the last one read%n", read(consumers) / ((lastRead - began) / 1e9));
-            return verdict(producer.sent, consumers, count);
-        } finally {
-            for (Part part : parts) part.process.destroyForcibly();
+        for (int i = 1; i <= CONSUMERS; i++) {
+            Path file = folder.resolve("consumer-" + i);
+            consumers.add(new Part(file, "consume", brokerPort, topic, "" + count, redisPort, file.toString()));
         }
+        for (Part consumer : consumers) {
+            while (!consumer.ready) alive(consumer, 10);
+        }
+        long began = System.nanoTime();
+        Part producer = new Part(null, "produce", brokerPort, topic, "" + count);
+        long lastRead = watch(producer, consumers, count);
+        for (Part consumer : consumers) consumer.finish();
+        System.out.printf("%,.0f messages/s from the producer's start to the last one read%n", read(consumers) / ((lastRead - began) / 1e9));
+        return verdict(producer.sent, consumers, count);
     }
 
     /** Shows how it goes on, until all is read, or nothing comes any more; returns when the last message came. */
@@ -205,7 +198,7 @@ public final class DemoRedis {
         return sent == count && lost == 0 && duplicated == 0 && broken == 0;
     }
 
-    /** A process that runs this program in one of its parts, and what it has said. */
+    /** A process that runs this program in one of its parts, and what it has said. It does not outlive this one. */
     private static final class Part {
         final Process process;
         final Path file;
@@ -225,6 +218,8 @@ public final class DemoRedis {
             command.addAll(Arrays.asList(args));
             process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
             listener = daemon("listener", this::listen);
+            // However this process ends.
+            Runtime.getRuntime().addShutdownHook(new Thread(process::destroyForcibly));
         }
 
         private void listen() throws IOException {

@@ -58,8 +58,9 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
      * @param redis the group and where its state lives; {@link RedisConf#embedded(String)} needs no server
      * @param topics at least one topic
      * @return the consumer
-     * @throws ConfigException when no broker is named, or settings contradict each other, or the group is to live in Redis
-     * @throws UnreachableException when no broker answers, or what answers is not Kafka
+     * @throws ConfigException when no broker is named, or settings contradict each other or those of the group's other members, or Redis is none that can
+     *     hold a group, or refuses the user
+     * @throws UnreachableException when no broker answers, or what answers is not Kafka, or Redis does not answer
      * @throws UnknownTopicException when a topic does not exist and brokers do not create it
      * @throws InterruptException when the thread is interrupted meanwhile
      * @throws NativeLibraryException when the native library cannot be loaded

@@ -22,7 +22,7 @@ public class RedisConf {
     private int maxActive;
 
     /**
-     * A group whose state lives in Redis, shared by any number of processes. Not there yet: connecting with it throws.
+     * A group whose state lives in Redis, shared by any number of processes.
      *
      * @param host name or address; empty (or null) means localhost
      * @param port TCP port of Redis, 1 to 65535

@@ -41,7 +41,7 @@ public class BoundaryTest {
             assertEquals("not connected counts as closed", NativeProducer.CLOSED, NativeProducer.send(other, 0, new byte[1], 1));
             NativeProducer.release(handle);
             NativeProducer.release(other);
-            long consumer = NativeConsumer.create(settings, "group");
+            long consumer = NativeConsumer.create(settings, RedisConf.embedded("group").forConnect());
             assertThrows(KafkaFastException.class, () -> NativeConsumer.panicForTest(consumer));
             assertThrows(KafkaFastException.class, () -> NativeConsumer.next(consumer, 0, 0, 0, 0, 0));
             NativeConsumer.release(consumer);

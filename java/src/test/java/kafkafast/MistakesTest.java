@@ -115,10 +115,21 @@ public class MistakesTest {
     }
 
     @Test
-    public void redisIsNotThereYet() {
+    public void redisThatIsNot() throws Exception {
+        BrokerConf[] brokers = {Tools.broker()};
+        int closed;
+        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getByName("127.0.0.1"))) {
+            closed = socket.getLocalPort();
+        }
+        contains(assertThrows(UnreachableException.class,
+            () -> Consumer.connect(new KafkaConf(), brokers, new RedisConf("127.0.0.1", closed, "g"), Tools.topic("t"))),
+            "127.0.0.1:" + closed + " refused the connection", "Start Redis, or use RedisConf.embedded(\"g");
+        contains(assertThrows(UnreachableException.class,
+            () -> Consumer.connect(new KafkaConf(), brokers, new RedisConf(brokers[0].getHost(), brokers[0].getPort(), "g"), Tools.topic("t"))),
+            brokers[0] + " closed the connection", "is it Redis (or Kafka)?");
         contains(assertThrows(ConfigException.class,
-            () -> Consumer.connect(new KafkaConf(), new BrokerConf[] {new BrokerConf("", 9092)}, new RedisConf("", 6379, "test-group"), "my-topic")),
-            "Redis groups come with the next version; use RedisConf.embedded");
+            () -> Consumer.connect(new KafkaConf(), brokers, Tools.redis("g").setUser("app").setPassword("secret"), Tools.topic("t"))),
+            "user \"app\"", "WRONGPASS");
     }
 
     @Test
