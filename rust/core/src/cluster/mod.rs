@@ -8,6 +8,7 @@
 //! When the last handle goes, or on [`Cluster::close`], the task ends and all sockets close.
 
 mod bootstrap;
+mod commits;
 mod error;
 mod meta;
 mod name;
@@ -17,12 +18,13 @@ mod race;
 mod refresh;
 mod topics;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -32,6 +34,7 @@ use crate::net::{CallError, Connection, ConnectionOptions};
 use crate::wire::Request;
 use crate::wire::messages::MetadataResponse;
 
+pub use commits::{Commit, CommitError};
 pub use error::{ConnectError, OffsetsError, TopicError};
 pub use meta::{Leader, PartitionMeta, TopicMeta};
 pub use name::{TOPIC_NAME_MAX, TopicNameError, check_topic_name};
@@ -77,6 +80,8 @@ struct Inner {
     pool: Pool,
     wishes: Wishes,
     updates: watch::Sender<u64>,
+    /// Which broker keeps a group's offsets, as far as is known. As many as there are groups asked about: a consumer has one.
+    coordinators: Mutex<HashMap<Arc<str>, i32>>,
     closed: AtomicBool,
 }
 
@@ -136,6 +141,7 @@ impl Cluster {
             pool: Pool::new(ConnectionOptions::new(conf), &conf.brokers, Handle::current()),
             wishes: Wishes::default(),
             updates: watch::Sender::new(0),
+            coordinators: Mutex::default(),
             closed: AtomicBool::new(false),
         });
         let cluster = Self { handle: Arc::new(LastOne(inner.clone())) };

@@ -11,7 +11,7 @@ use super::shared::{Handle, Shared};
 use super::state::{Limits, State};
 use super::stats::{ConsumerStats, Counters};
 use super::talk::Talk;
-use super::{coordinate, fetch, start, watch};
+use super::{coordinate, fetch, mirror, start, watch};
 use crate::cluster::Cluster;
 use crate::config::{Config, RedisConf};
 use crate::group::{Coordinator, Embedded, GroupSettings, RedisGroup};
@@ -103,6 +103,7 @@ impl Consumer {
         start::subscribe(&shared, topics).await?;
         tokio::spawn(fetch::run(Arc::clone(&shared)));
         tokio::spawn(watch::run(Arc::clone(&shared)));
+        tokio::spawn(mirror::run(Arc::clone(&shared)));
         tokio::spawn(start::run(shared));
         Ok(Self { handle })
     }

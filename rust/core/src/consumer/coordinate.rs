@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::mirror;
 use super::publish::publish;
 use super::recover;
 use super::shared::Shared;
@@ -56,7 +57,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     }
                     Err(error) => {
                         if error == GroupError::Reconcile {
-                            match recover::reconcile(&shared).await {
+                            match mirror::reconcile(&shared).await {
                                 Ok(()) => continue,
                                 Err(error) => {
                                     tracing::warn!("comparing positions with Kafka's commits: {error}")
@@ -144,6 +145,7 @@ async fn leave(shared: &Shared) {
     if let Err(error) = shared.coordinator.leave(&consumer).await {
         tracing::warn!("leaving the group: {error}");
     }
+    mirror::at_the_end(shared).await;
     end(shared);
 }
 

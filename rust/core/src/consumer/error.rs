@@ -1,6 +1,6 @@
 //! What can fail in a consumer, one enum per operation.
 
-use crate::cluster::{ConnectError, OffsetsError, TopicError};
+use crate::cluster::{CommitError, ConnectError, OffsetsError, TopicError};
 use crate::config::ConfigError;
 use crate::error::ErrorKind;
 use crate::group::GroupError;
@@ -30,6 +30,9 @@ pub enum ConsumerError {
     /// The group refused.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// Positions could not be committed to Kafka, or read from it.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// The consumer was closed.
     #[error("this consumer was closed")]
     Closed,
@@ -45,6 +48,7 @@ impl ConsumerError {
             Self::Topic(e) => e.kind(),
             Self::Start(e) => e.kind(),
             Self::Group(e) => e.kind(),
+            Self::Commit(e) => e.kind(),
             Self::Closed => ErrorKind::Closed,
         }
     }

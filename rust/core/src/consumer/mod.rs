@@ -29,6 +29,7 @@ mod event;
 mod feed;
 mod fetch;
 mod message;
+mod mirror;
 mod piece;
 mod plan;
 mod publish;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::event::Event;
 use super::plan::Seen;
 use super::shared::Shared;
+use super::state::Tp;
 use super::stats::Counters;
 use crate::cluster::Purpose;
 use crate::group::{EpochEnd, Publish, Published};
@@ -34,10 +35,21 @@ pub(super) async fn publish(shared: &Arc<Shared>, seen: &[Seen]) {
     if asked.is_empty() {
         return;
     }
-    let ends = epoch_ends(shared, &asked).await;
-    let answered = |seen: &Seen| ends.iter().any(|(other, _)| other.tp == seen.tp);
-    unsaid(shared, asked.iter().map(|(seen, _)| *seen).filter(|seen| !answered(seen)));
-    let again = ends.into_iter().map(|(seen, end)| (seen, fact(shared, seen, Some(end))));
+    let questions: Vec<Asked> = asked
+        .iter()
+        .map(|(seen, epoch)| Asked { tp: seen.tp.clone(), current: seen.epoch, epoch: *epoch })
+        .collect();
+    let found = epoch_ends(shared, &questions).await;
+    let end_of = |seen: &Seen| found.iter().find(|(question, _)| question.tp == seen.tp);
+    let (ends, unanswered): (Vec<_>, Vec<_>) =
+        asked.iter().map(|(seen, _)| (*seen, end_of(seen))).partition(|(_, end)| end.is_some());
+    unsaid(shared, unanswered.into_iter().map(|(seen, _)| seen));
+    let ends = ends.into_iter().filter_map(|(seen, end)| {
+        let (question, end) = end?;
+        // What retention deleted was not cut.
+        Some((seen, EpochEnd { epoch: question.epoch, end: (*end).max(seen.log_start) }))
+    });
+    let again = ends.map(|(seen, end)| (seen, fact(shared, seen, Some(end))));
     let (seen, facts): (Vec<_>, Vec<_>) = again.unzip();
     match shared.coordinator.publish(&facts).await {
         Ok(results) => seen.iter().zip(results).for_each(|(seen, result)| learned(shared, seen, result)),
@@ -91,27 +103,36 @@ fn learned(shared: &Shared, seen: &Seen, result: Published) {
     }
 }
 
-/// Asks the leaders where the epochs the group stored end.
-async fn epoch_ends<'a>(shared: &Shared, asked: &[(&'a Seen, i32)]) -> Vec<(&'a Seen, EpochEnd)> {
-    let mut by_node: BTreeMap<i32, Vec<(&'a Seen, i32)>> = BTreeMap::new();
-    for &(seen, epoch) in asked {
-        if let Some(leader) = shared.cluster.leader(&seen.tp.topic, seen.tp.partition) {
-            by_node.entry(leader.node).or_default().push((seen, epoch));
+/// Where does an epoch end in the log of today?
+pub(super) struct Asked {
+    pub(super) tp: Tp,
+    /// The leader's epoch.
+    pub(super) current: i32,
+    /// The epoch asked about.
+    pub(super) epoch: i32,
+}
+
+/// Asks the leaders, each once. What is not answered is not among the answers.
+pub(super) async fn epoch_ends<'a>(shared: &Shared, asked: &'a [Asked]) -> Vec<(&'a Asked, i64)> {
+    let mut by_node: BTreeMap<i32, Vec<&Asked>> = BTreeMap::new();
+    for question in asked {
+        if let Some(leader) = shared.cluster.leader(&question.tp.topic, question.tp.partition) {
+            by_node.entry(leader.node).or_default().push(question);
         }
     }
     let mut ends = Vec::new();
     for (node, asked) in by_node {
         let mut topics: Vec<OffsetForLeaderTopic> = Vec::new();
-        for (seen, epoch) in &asked {
+        for question in &asked {
             let partition = OffsetForLeaderPartition {
-                partition: seen.tp.partition,
-                current_leader_epoch: seen.epoch,
-                leader_epoch: *epoch,
+                partition: question.tp.partition,
+                current_leader_epoch: question.current,
+                leader_epoch: question.epoch,
             };
-            match topics.iter_mut().find(|topic| topic.topic == seen.tp.topic) {
+            match topics.iter_mut().find(|topic| topic.topic == question.tp.topic) {
                 Some(topic) => topic.partitions.push(partition),
                 None => topics.push(OffsetForLeaderTopic {
-                    topic: Arc::clone(&seen.tp.topic),
+                    topic: Arc::clone(&question.tp.topic),
                     partitions: vec![partition],
                 }),
             }
@@ -127,12 +148,11 @@ async fn epoch_ends<'a>(shared: &Shared, asked: &[(&'a Seen, i32)]) -> Vec<(&'a 
         };
         for topic in answer.topics {
             for found in topic.partitions {
-                let is = |seen: &Seen| seen.tp.topic == topic.topic && seen.tp.partition == found.partition;
-                let Some((seen, epoch)) = asked.iter().find(|(seen, _)| is(seen)) else { continue };
+                let is = |tp: &Tp| tp.topic == topic.topic && tp.partition == found.partition;
+                let Some(question) = asked.iter().find(|question| is(&question.tp)) else { continue };
                 if ErrorCode(found.error_code) == ErrorCode::NONE {
                     // -1: the leader has no record of that epoch or an older one; what was there is gone.
-                    let end = found.end_offset.max(seen.log_start).max(0);
-                    ends.push((*seen, EpochEnd { epoch: *epoch, end }));
+                    ends.push((*question, found.end_offset.max(0)));
                 }
             }
         }

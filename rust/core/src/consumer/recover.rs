@@ -1,11 +1,10 @@
-//! What is done when the group's store is not what it was: Redis lost the group, or another Redis took over.
+//! What is done when Redis has lost the group.
 
 use std::sync::Arc;
 
 use super::error::ConsumerError;
 use super::shared::Shared;
 use super::start;
-use crate::group::{Coordinator, GroupError};
 
 /// The store lost the group, and it was made anew: partitions start where Kafka's commits say. `known` is the life that was
 /// seen last.
@@ -22,10 +21,4 @@ pub(super) async fn after_loss(shared: &Arc<Shared>, known: &mut u64) -> Result<
     start::again(shared, &topics).await?;
     *known = lives;
     Ok(())
-}
-
-/// Another server than the group was on last: what it holds may lack the latest writes.
-pub(super) async fn reconcile(shared: &Arc<Shared>) -> Result<(), GroupError> {
-    let Coordinator::Redis(group) = &shared.coordinator else { return Ok(()) };
-    group.reconciled().await
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::ConsumerError;
+use super::mirror::Commits;
 use super::plan::Seen;
 use super::publish::publish;
 use super::shared::Shared;
@@ -173,19 +174,24 @@ async fn init(
     let asked: Vec<_> = topics.iter().map(|topic| (Arc::clone(topic), true)).collect();
     let start_at = shared.coordinator.subscribe(&asked).await?;
     let latest = met == Met::Subscribing && !shared.conf.use_earliest;
+    let is_known = |tp: &&Tp| before.iter().any(|v| v.topic == tp.topic && v.partition == tp.partition);
+    let unknown: Vec<Tp> = tps.iter().filter(|tp| !is_known(tp)).cloned().collect();
+    let commits = Commits::read(shared, if met == Met::Subscribing { &tps } else { &unknown }).await?;
     let mut starts = Vec::new();
     for (tp, ends) in tps.iter().zip(ends.chunks_exact(2)) {
         let (earliest, end) = (ends[0].offset.max(0), ends[1].offset.max(0));
         let by_policy = topics.iter().zip(&start_at).any(|(t, at)| *t == tp.topic && *at == StartAt::Policy);
+        let by_rule = if latest && by_policy { end } else { earliest };
+        let (start, done) = commits.start(tp, end).unwrap_or((by_rule, Vec::new()));
         starts.push(Init {
             topic: Arc::clone(&tp.topic),
             partition: tp.partition,
             topic_id: shared.cluster.cached_topic(&tp.topic).map_or_else(Uuid::default, |meta| meta.id),
             leader_epoch: shared.cluster.leader(&tp.topic, tp.partition).map_or(-1, |leader| leader.epoch),
-            start: if latest && by_policy { end } else { earliest },
+            start,
             high_watermark: end,
             log_start: earliest,
-            done: Vec::new(),
+            done,
         });
     }
     shared.coordinator.init(&starts).await?;
@@ -196,6 +202,9 @@ async fn init(
         }
         after.iter().for_each(|view| state.group_stands(view));
     });
+    if met == Met::Subscribing {
+        commits.begin(shared, &after).await?;
+    }
     say_where(shared, &topics, &starts, &before);
     // A group that was here before may not know how far the log has grown since, or that it begins later now.
     let seen: Vec<Seen> = starts

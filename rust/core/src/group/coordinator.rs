@@ -159,14 +159,6 @@ impl Coordinator {
         }
     }
 
-    /// The open units of a partition: see [`GroupState::open_units`].
-    pub async fn open_units(&self, topic: &Arc<str>, partition: i32) -> Result<Vec<(i64, i64)>, GroupError> {
-        match self {
-            Self::Embedded(group) => group.step(|state, _| state.open_units(topic, partition)),
-            Self::Redis(group) => group.open_units(topic, partition).await,
-        }
-    }
-
     /// The events since it was asked last: by anybody, or in Redis by this member.
     pub async fn events(&self) -> Result<Vec<Event>, GroupError> {
         match self {

@@ -8,6 +8,7 @@
 //! [`Embedded`] keeps the state in this process: a group without Redis, and the oracle for the one with it.
 //! `docs/GROUPS.md` is the contract.
 
+mod commit;
 mod coordinator;
 mod embedded;
 mod redis;
@@ -18,6 +19,7 @@ mod units;
 #[cfg(test)]
 mod sim;
 
+pub(crate) use commit::{decode as decode_commit, encode as encode_commit};
 pub use coordinator::Coordinator;
 use coordinator::nonce;
 pub use embedded::Embedded;

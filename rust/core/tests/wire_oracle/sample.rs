@@ -144,6 +144,19 @@ structs! {
     FetchableTopicResponse { topic topic_id partitions }
     FetchResponse { throttle_time_ms error_code session_id responses node_endpoints }
 
+    FindCoordinatorRequest { key key_type }
+    FindCoordinatorResponse { throttle_time_ms error_code error_message node_id host port }
+    OffsetCommitPartition { partition_index committed_offset committed_leader_epoch committed_metadata }
+    OffsetCommitTopic { name partitions }
+    OffsetCommitRequest { group_id generation_id_or_member_epoch member_id group_instance_id topics }
+    OffsetCommitPartitionResult { partition_index error_code }
+    OffsetCommitTopicResult { name partitions }
+    OffsetCommitResponse { throttle_time_ms topics }
+    OffsetFetchTopic { name partition_indexes }
+    OffsetFetchRequest { group_id topics require_stable }
+    OffsetFetchPartitionResult { partition_index committed_offset committed_leader_epoch metadata error_code }
+    OffsetFetchTopicResult { name partitions }
+    OffsetFetchResponse { throttle_time_ms topics error_code }
     InitProducerIdRequest { transactional_id transaction_timeout_ms producer_id producer_epoch }
     InitProducerIdResponse { throttle_time_ms error_code producer_id producer_epoch }
 

@@ -126,7 +126,7 @@ public class MistakesTest {
             "127.0.0.1:" + closed + " refused the connection", "Start Redis, or use RedisConf.embedded(\"g");
         contains(assertThrows(UnreachableException.class,
             () -> Consumer.connect(new KafkaConf(), brokers, new RedisConf(brokers[0].getHost(), brokers[0].getPort(), "g"), Tools.topic("t"))),
-            brokers[0] + " closed the connection", "is it Redis (or Kafka)?");
+            brokers[0] + " closed the connection", "it is not Redis (is it Kafka?)");
         contains(assertThrows(ConfigException.class,
             () -> Consumer.connect(new KafkaConf(), brokers, Tools.redis("g").setUser("app").setPassword("secret"), Tools.topic("t"))),
             "user \"app\"", "WRONGPASS");

@@ -177,7 +177,7 @@ impl Link {
             redis::ErrorKind::Parse => self.refused("is not Redis (is it Kafka?)".into()),
             redis::ErrorKind::Io if error.is_connection_dropped() => away(
                 &self.conf,
-                "closed the connection before it said anything: is it Redis (or Kafka)?".into(),
+                "closed the connection at the first word: it is not Redis (is it Kafka?)".into(),
             ),
             _ => self.explain(error),
         }

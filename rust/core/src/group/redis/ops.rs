@@ -30,6 +30,9 @@ fn id(name: &str, topics: &[Arc<str>]) -> Option<UnitId> {
     Some(UnitId { topic, partition: partition.parse().ok()?, carved_at: carved_at.parse().ok()? })
 }
 
+/// A partition and its open units, `[from, to)`.
+pub(crate) type Opened = (PartitionView, Vec<(i64, i64)>);
+
 fn bad(what: &str) -> GroupError {
     GroupError::Strange(format!("a script answered {what}"))
 }
@@ -328,40 +331,48 @@ impl RedisGroup {
     pub async fn partitions(&self, topics: &[Arc<str>]) -> Result<Vec<PartitionView>, GroupError> {
         let call = |_: &Open| {
             let mut call = self.prepare(&scripts::LOOK, topics.iter().map(|topic| &**topic));
-            call.arg("");
+            call.arg(0);
             call
         };
         let mut reply = self.run(call).await?;
-        let _now = reply.int()?;
         let mut views = Vec::new();
         for topic in topics {
             let mut list = reply.list()?;
-            let topic_id =
-                <[u8; 16]>::try_from(list.bytes()?).map_err(|_| bad("a topic id of the wrong length"))?;
+            let topic_id = topic_id(&mut list)?;
             let mut rows = list.list()?;
             let first = views.len();
             while rows.len() > 0 {
-                let partition = rows.text()?.parse().map_err(|_| bad("a partition that is no number"))?;
-                views.push(view(topic, partition, Uuid(topic_id), &rows.bytes()?)?);
+                views.push(view(topic, partition(&mut rows)?, topic_id, &rows.bytes()?)?);
             }
             views[first..].sort_unstable_by_key(|view: &PartitionView| view.partition);
         }
         Ok(views)
     }
 
-    /// See [`crate::group::GroupState::open_units`].
-    pub async fn open_units(&self, topic: &Arc<str>, partition: i32) -> Result<Vec<(i64, i64)>, GroupError> {
-        let call = |_: &Open| {
-            let mut call = self.prepare(&scripts::LOOK, [&**topic].into_iter());
-            call.arg(&*partition.to_string());
-            call
-        };
-        let mut list = self.run(call).await?.list()?;
-        let mut units = Vec::with_capacity(list.len() / 2);
-        while list.len() > 0 {
-            units.push((list.int()?, list.int()?));
+    /// Partitions of a topic with their open units, at one moment. At most 500 at a time: Redis serves nobody else meanwhile.
+    pub async fn open_units(&self, topic: &Arc<str>, partitions: &[i32]) -> Result<Vec<Opened>, GroupError> {
+        let mut found = Vec::with_capacity(partitions.len());
+        for partitions in partitions.chunks(AT_ONCE) {
+            let call = |_: &Open| {
+                let mut call = self.prepare(&scripts::LOOK, [&**topic].into_iter());
+                call.arg(partitions.len());
+                partitions.iter().for_each(|partition| _ = call.arg(&*partition.to_string()));
+                call
+            };
+            let mut reply = self.run(call).await?;
+            let topic_id = topic_id(&mut reply)?;
+            while reply.len() > 0 {
+                let mut one = reply.list()?;
+                let view = view(topic, partition(&mut one)?, topic_id, &one.bytes()?)?;
+                let mut list = one.list()?;
+                let mut units = Vec::with_capacity(list.len() / 2);
+                while list.len() > 0 {
+                    units.push((list.int()?, list.int()?));
+                }
+                found.push((view, units));
+            }
         }
-        Ok(units)
+        Ok(found)
     }
 
     /// Waits until this member is woken for work (`true`), or time may bring some (`true`), or `most` is over.
@@ -460,6 +471,15 @@ fn units_of(reply: &mut Reply, topics: &[Arc<str>]) -> Result<Vec<Unit>, GroupEr
         });
     }
     Ok(units)
+}
+
+fn topic_id(reply: &mut Reply) -> Result<Uuid, GroupError> {
+    let bytes = <[u8; 16]>::try_from(reply.bytes()?);
+    bytes.map(Uuid).map_err(|_| bad("a topic id of the wrong length"))
+}
+
+fn partition(reply: &mut Reply) -> Result<i32, GroupError> {
+    reply.text()?.parse().map_err(|_| bad("a partition that is no number"))
 }
 
 /// A partition's row, as the scripts pack it.

@@ -1,21 +1,28 @@
--- What is known of all partitions of topics, and for one partition its open units.
--- ARGV: partition or nothing.  Reply: OK, now, {topic id, {number, row, ...}} for each topic; or OK, {from, to, ...}
+-- What is known of all partitions of topics; or of some, with their open units, at one moment.
+-- ARGV: 0; or how many partitions of the one topic, and their numbers.
+-- Reply: OK, {topic id, {number, row, ...}} for each topic; with open units: OK, topic id, {number, row, {from, to, ...}} for each
 
-local only = arg()
-if only ~= '' then
-    local out = {}
-    local p = part(names[1] .. '/' .. only)
-    if p then
-        for _, u in ipairs(units_of(p)) do
-            out[#out + 1] = u.progress
-            out[#out + 1] = u.stop
+local count = arg()
+local out = {'OK'}
+if count > 0 then
+    local t = known_topic(names[1])
+    out[2] = t and t.id or NO_ID
+    for _ = 1, count do
+        local number = arg()
+        local p = part(names[1] .. '/' .. number)
+        if p then
+            local open = {}
+            for _, u in ipairs(units_of(p)) do
+                open[#open + 1] = u.progress
+                open[#open + 1] = u.stop
+            end
+            out[#out + 1] = {number, call('HGET', keys[names[1]].parts, number), open}
         end
     end
-    return {'OK', out}
+    return out
 end
-local out = {'OK', now}
 for i = 1, #names do
     local t = known_topic(names[i])
-    out[2 + i] = {t and t.id or NO_ID, call('HGETALL', keys[names[i]].parts)}
+    out[1 + i] = {t and t.id or NO_ID, call('HGETALL', keys[names[i]].parts)}
 end
 return out

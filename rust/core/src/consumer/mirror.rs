@@ -1,0 +1,254 @@
+//! The mirror: a Redis group's positions, committed to Kafka's own group of the same name.
+//!
+//! The organiser commits what has changed every `offset-commit-freq`, and everything every few hours, because brokers forget the
+//! offsets of a group without members (KIP-211). Two things follow: every tool shows the group's lag, and Redis can be lost.
+//! When it was, partitions start where the commits say ([`Commits`]); when another Redis took over, which may lack the latest
+//! writes, what it holds is brought up to the commits before it hands anything out ([`reconcile`]).
+//!
+//! A commit is believed as far as the log still is what it was about: a leader that has the commit's epoch end below the
+//! offset has lost those records, and others stand there now (KIP-320).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::error::ConsumerError;
+use super::publish::{Asked, epoch_ends};
+use super::shared::Shared;
+use super::state::Tp;
+use crate::cluster::Commit;
+use crate::group::{Coordinator, PartitionView, RedisGroup, decode_commit, encode_commit};
+use crate::wire::Uuid;
+
+/// How often all positions are committed, changed or not. Brokers keep them for a week, by default.
+const ALL_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// How long a commit may take when a consumer ends.
+const LAST_WITHIN: Duration = Duration::from_secs(2);
+
+/// The group, if it is mirrored.
+fn mirrored(shared: &Shared) -> Option<&Arc<RedisGroup>> {
+    match &shared.coordinator {
+        Coordinator::Redis(group) if group.conf().mirror => Some(group),
+        _ => None,
+    }
+}
+
+fn name(group: &RedisGroup) -> Arc<str> {
+    group.conf().group.as_str().into()
+}
+
+/// What was committed last of a partition: low watermark, generation, epoch, done ranges.
+type Last = (i64, u64, i32, Vec<(i64, i64)>);
+
+/// Commits as long as this consumer is the organiser, until it is over.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let Some(group) = mirrored(&shared).cloned() else { return };
+    let mut last: HashMap<Tp, Last> = HashMap::new();
+    let mut all_at = Instant::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(super::jitter(shared.conf.offset_commit_freq)) => {}
+            () = shared.until_over() => return,
+        }
+        if !shared.with(|state| state.talk.is_organiser()) {
+            // Somebody else commits meanwhile: what we know of it is old.
+            last.clear();
+            continue;
+        }
+        if all_at.elapsed() >= ALL_EVERY {
+            last.clear();
+            all_at = Instant::now();
+        }
+        if let Err(error) = pass(&shared, &group, &mut last, shared.conf.request_timeout).await {
+            tracing::warn!(
+                "positions of group \"{}\" are not committed to Kafka: {error}",
+                group.conf().group
+            );
+        }
+    }
+}
+
+/// The last commit of a consumer that ends.
+pub(super) async fn at_the_end(shared: &Shared) {
+    let Some(group) = mirrored(shared) else { return };
+    let mut last = HashMap::new();
+    let committed = pass(shared, group, &mut last, LAST_WITHIN);
+    match tokio::time::timeout(LAST_WITHIN, committed).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!("the last commit: {error}"),
+        Err(_) => tracing::debug!("the last commit was not done in time"),
+    }
+}
+
+/// Commits what has changed since `last`.
+async fn pass(
+    shared: &Shared,
+    group: &RedisGroup,
+    last: &mut HashMap<Tp, Last>,
+    timeout: Duration,
+) -> Result<(), ConsumerError> {
+    let topics = group.topics().await?;
+    let mut views: Vec<(PartitionView, Vec<(i64, i64)>)> = Vec::new();
+    for topic in &topics {
+        let of_topic = group.partitions(std::slice::from_ref(topic)).await?;
+        // Only what has units in hands can have holes.
+        let busy: Vec<i32> =
+            of_topic.iter().filter(|v| v.in_flight + v.parked > 0).map(|v| v.partition).collect();
+        views.extend(
+            of_topic.into_iter().filter(|v| v.in_flight + v.parked == 0).map(|view| (view, Vec::new())),
+        );
+        if !busy.is_empty() {
+            let opened = group.open_units(topic, &busy).await?;
+            views.extend(opened.into_iter().map(|(view, open)| {
+                let done = done(&view, &open);
+                (view, done)
+            }));
+        }
+    }
+    let mut commits = Vec::new();
+    let mut news = Vec::new();
+    for (view, done) in views {
+        let tp = Tp { topic: Arc::clone(&view.topic), partition: view.partition };
+        let now: Last = (view.low_watermark, view.generation, view.leader_epoch, done);
+        if last.get(&tp) != Some(&now) {
+            commits.push(commit(&view, &now.3));
+            news.push((tp, now));
+        }
+    }
+    if !commits.is_empty() {
+        shared.cluster.commit_offsets(&name(group), &commits, timeout).await?;
+        last.extend(news);
+    }
+    Ok(())
+}
+
+/// What is handled above the low watermark: all below the cursor that no open unit covers.
+fn done(view: &PartitionView, open: &[(i64, i64)]) -> Vec<(i64, i64)> {
+    let mut done = Vec::new();
+    let mut at = view.low_watermark;
+    for (from, to) in open {
+        done.extend((at < *from).then_some((at, *from)));
+        at = *to;
+    }
+    done.extend((at < view.cursor).then_some((at, view.cursor)));
+    done
+}
+
+fn commit(view: &PartitionView, done: &[(i64, i64)]) -> Commit {
+    Commit {
+        topic: Arc::clone(&view.topic),
+        partition: view.partition,
+        offset: view.low_watermark,
+        leader_epoch: view.leader_epoch,
+        metadata: encode_commit(view.generation, view.topic_id, view.low_watermark, done),
+    }
+}
+
+/// Where commits say that partitions stand.
+pub(super) struct Commits(HashMap<Tp, Commit>);
+
+impl Commits {
+    /// Reads them; none for a group that is not mirrored.
+    pub(super) async fn read(shared: &Shared, tps: &[Tp]) -> Result<Self, ConsumerError> {
+        let Some(group) = mirrored(shared) else { return Ok(Self(HashMap::new())) };
+        let asked: Vec<_> = tps.iter().map(|tp| (Arc::clone(&tp.topic), tp.partition)).collect();
+        let timeout = shared.conf.metadata_timeout;
+        let found = shared.cluster.committed_offsets(&name(group), &asked, timeout).await?;
+        let mut commits: HashMap<Tp, Commit> =
+            tps.iter().zip(found).filter_map(|(tp, commit)| Some((tp.clone(), commit?))).collect();
+        commits.retain(|_, commit| {
+            let topic = shared.cluster.cached_topic(&commit.topic).map_or_else(Uuid::default, |meta| meta.id);
+            let of =
+                decode_commit(&commit.metadata, commit.offset).map_or(topic, |remembered| remembered.topic);
+            // That of a topic which had this name before is about other records.
+            of == topic || of.is_zero() || topic.is_zero()
+        });
+        let ends = ends(shared, commits.values()).await;
+        for (tp, commit) in &mut commits {
+            if let Some(end) = ends.get(tp).copied().filter(|end| *end < commit.offset) {
+                // Its records from there on are gone, and so is what is known of them.
+                (commit.offset, commit.metadata) = (end, String::new());
+            }
+        }
+        Ok(Self(commits))
+    }
+
+    /// Where a partition stands whose log ends at `end`, and what is done above that.
+    pub(super) fn start(&self, tp: &Tp, end: i64) -> Option<(i64, Vec<(i64, i64)>)> {
+        let commit = self.0.get(tp)?;
+        let done = decode_commit(&commit.metadata, commit.offset)
+            .map_or_else(Vec::new, |remembered| remembered.done);
+        let done = done.into_iter().filter(|(_, to)| *to <= end).collect();
+        Some((commit.offset.min(end), done))
+    }
+
+    /// Makes sure, before anything is read, that positions can be committed: commits those that have none.
+    pub(super) async fn begin(&self, shared: &Shared, views: &[PartitionView]) -> Result<(), ConsumerError> {
+        let Some(group) = mirrored(shared) else { return Ok(()) };
+        let is_new = |view: &&PartitionView| {
+            !self.0.contains_key(&Tp { topic: Arc::clone(&view.topic), partition: view.partition })
+        };
+        let mut commits: Vec<Commit> = views.iter().filter(is_new).map(|view| commit(view, &[])).collect();
+        if commits.is_empty() {
+            // The same once more.
+            commits.extend(self.0.values().next().cloned());
+        }
+        shared.cluster.commit_offsets(&name(group), &commits, shared.conf.metadata_timeout).await?;
+        Ok(())
+    }
+}
+
+/// Where the epochs of commits end in the logs of today, as far as leaders tell.
+async fn ends(shared: &Shared, commits: impl Iterator<Item = &Commit>) -> HashMap<Tp, i64> {
+    let asked = commits.filter(|commit| commit.leader_epoch >= 0).filter_map(|commit| {
+        let tp = Tp { topic: Arc::clone(&commit.topic), partition: commit.partition };
+        let current = shared.cluster.leader(&tp.topic, tp.partition)?.epoch;
+        Some(Asked { tp, current, epoch: commit.leader_epoch })
+    });
+    let asked: Vec<Asked> = asked.collect();
+    epoch_ends(shared, &asked).await.into_iter().map(|(asked, end)| (asked.tp.clone(), end)).collect()
+}
+
+/// Another server than the group was on last: it is brought up to the commits before it hands anything out.
+pub(super) async fn reconcile(shared: &Shared) -> Result<(), ConsumerError> {
+    let Coordinator::Redis(group) = &shared.coordinator else { return Ok(()) };
+    if mirrored(shared).is_some() {
+        let topics = group.topics().await?;
+        for topic in &topics {
+            // Leaders of topics that others read are not known here.
+            shared.cluster.topic_if_exists(topic, shared.conf.metadata_timeout).await?;
+        }
+        let views = group.partitions(&topics).await?;
+        let asked: Vec<_> = views.iter().map(|view| (Arc::clone(&view.topic), view.partition)).collect();
+        let found =
+            shared.cluster.committed_offsets(&name(group), &asked, shared.conf.metadata_timeout).await?;
+        let ahead: Vec<(&PartitionView, &Commit)> = views
+            .iter()
+            .zip(&found)
+            .filter_map(|(view, commit)| {
+                let commit = commit.as_ref().filter(|commit| commit.offset > view.low_watermark)?;
+                let remembered = decode_commit(&commit.metadata, commit.offset)?;
+                (remembered.generation == view.generation).then_some((view, commit))
+            })
+            .collect();
+        let ends = ends(shared, ahead.iter().map(|(_, commit)| *commit)).await;
+        let holds = |commit: &Commit| {
+            let tp = Tp { topic: Arc::clone(&commit.topic), partition: commit.partition };
+            ends.get(&tp).is_some_and(|end| *end >= commit.offset)
+        };
+        let facts: Vec<_> = ahead
+            .into_iter()
+            .filter(|(_, commit)| holds(commit))
+            .map(|(view, commit)| (Arc::clone(&view.topic), view.partition, view.generation, commit.offset))
+            .collect();
+        tracing::info!(
+            "Redis {} was started anew or another one took over; {} of {} positions were behind Kafka's commits",
+            group.conf().address(),
+            facts.len(),
+            views.len()
+        );
+        group.advance(&facts).await?;
+    }
+    group.reconciled().await?;
+    Ok(())
+}
