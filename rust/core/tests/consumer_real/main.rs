@@ -4,6 +4,7 @@ mod broker;
 mod chunks;
 mod faults;
 mod groups;
+mod redis;
 mod scaling;
 mod speed;
 mod support;
