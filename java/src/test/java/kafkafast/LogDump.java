@@ -90,14 +90,18 @@ final class LogDump {
 
     /** As {@link #of(List)}, of logs that may have gaps. */
     static Map<String, List<Batch>> of(List<Path> files, boolean compacted) throws Exception {
-        String jars = jarOf(TOOL) + ":" + jarOf(CLIENTS) + ":";
         String names = files.stream().map(Path::toString).collect(Collectors.joining(","));
-        ProcessBuilder command = OwnBroker.command(jars, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", names);
+        return parse(tool("org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", names), compacted);
+    }
+
+    /** What a command-line tool of Kafka's prints; it must end well, within a minute. */
+    static String tool(String main, String... args) throws Exception {
+        ProcessBuilder command = OwnBroker.command(jarOf(TOOL) + ":" + jarOf(CLIENTS) + ":", main, args);
         command.command().add(1, "-Dorg.slf4j.simpleLogger.defaultLogLevel=error");
         command.command().add(1, "-Dfile.encoding=UTF-8");
         Tools.Child child = new Tools.Child(command.command(), null);
         child.assertExit(0, 60);
-        return parse(child.output(), compacted);
+        return child.output();
     }
 
     /** The jar on our class path that has a class; it may be of a Java newer than ours. */

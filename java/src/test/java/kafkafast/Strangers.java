@@ -7,6 +7,7 @@ import static org.junit.Assert.assertTrue;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -159,5 +160,29 @@ final class Strangers implements AutoCloseable {
         public void close() {
             producer.close(Duration.ofSeconds(10));
         }
+    }
+
+    /** A live member of a group of Kafka's own, which has its partitions when this returns. */
+    static AutoCloseable member(String group, String topic) throws Exception {
+        BrokerConf broker = Tools.broker();
+        Map<String, Object> conf = new HashMap<>(map("bootstrap.servers", broker.getHost() + ":" + broker.getPort(), "group.id", group));
+        KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(conf, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+        AtomicBoolean assigned = new AtomicBoolean();
+        AtomicBoolean ended = new AtomicBoolean();
+        Thread polls = new Thread(() -> {
+            try (KafkaConsumer<byte[], byte[]> closed = consumer) {
+                closed.subscribe(Collections.singletonList(topic));
+                while (!ended.get()) {
+                    closed.poll(Duration.ofMillis(50));
+                    assigned.set(!closed.assignment().isEmpty());
+                }
+            }
+        });
+        polls.start();
+        Tools.await("a stranger's partition", 60_000, assigned::get);
+        return () -> {
+            ended.set(true);
+            polls.join();
+        };
     }
 }
