@@ -5,10 +5,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use kafka_fast::cluster::Purpose;
-use kafka_fast::config::Codec;
+use kafka_fast::config::{Codec, RedisConf};
 use kafka_fast::consumer::{ChunkSink, Consumer, Filled, GroupConf, Put, UnitInfo};
 use kafka_fast::wire::messages::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_fast::wire::records::{Batches, RecordRef};
+use kafka_fast_testkit::{RealRedis, RedisOptions};
 
 use crate::support::{Bench, SOON};
 
@@ -192,4 +193,48 @@ async fn speed_1000_bytes() {
 #[ignore = "a measurement"]
 async fn speed_small_batches() {
     run(100, 1_000_000, 100).await;
+}
+
+/// What it costs that a group lives in Redis: the client's CPU beside the same group in this process, and Redis's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn a_group_in_redis_costs() {
+    const ROUNDS: usize = 5;
+    let records = 500_000;
+    let bench = Bench::new(2).await;
+    for partition in 0..2 {
+        let from = partition as u64 * records / 2;
+        bench.produce_as(partition, from, records / 2, 900, 1_000, Codec::None).await;
+    }
+    let redis = RealRedis::start(&RedisOptions::new());
+    let busy = || {
+        let text = redis.command(&["INFO", "cpu"]);
+        let of =
+            |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap();
+        of("used_cpu_user_main_thread:") + of("used_cpu_sys_main_thread:")
+    };
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS {
+        let c = consumer(&bench, &format!("e{round}")).await;
+        let embedded = measure("embedded", records, batches(c, records)).await;
+        let group = RedisConf::new("127.0.0.1", redis.port(), format!("{}-r{round}", bench.group));
+        let c =
+            Consumer::connect(bench.conf.clone(), GroupConf::redis(group), &[&bench.topic]).await.unwrap();
+        let before = busy();
+        let in_redis = measure("in Redis", records, batches(c.clone(), records)).await;
+        let server = busy() - before;
+        let stats = c.stats();
+        c.close(SOON).await.unwrap();
+        let ratio = in_redis.cpu.as_secs_f64() / embedded.cpu.as_secs_f64();
+        println!(
+            "client {:+.1} %, Redis itself {:.1} % of the client's; {} units in {} exchanges",
+            (ratio - 1.0) * 100.0,
+            server / in_redis.cpu.as_secs_f64() * 100.0,
+            stats.units_done,
+            stats.exchanges
+        );
+        ratios.push(ratio);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median: client {:+.1} %", (ratios[ROUNDS / 2] - 1.0) * 100.0);
 }
