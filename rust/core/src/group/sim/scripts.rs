@@ -1,0 +1,104 @@
+//! The scripts in a real Redis beside the state machine, and scripts with mistakes in them, which must be found.
+
+use std::collections::BTreeMap;
+
+use super::twin::{Mutant, Redis};
+use super::{EpochEnd, Publish, Published, Sim, number_from, run, seeds};
+
+#[test]
+fn scripts_and_state_machine_are_the_same() {
+    let redis = Redis::start(None);
+    let steps = number_from("GROUP_SIM_STEPS").unwrap_or(150);
+    let (mut seen, mut handled) = (BTreeMap::new(), 0);
+    for seed in seeds(300) {
+        let sim = run(seed, steps, true, Some(&redis));
+        handled += sim.handled;
+        sim.seen.into_iter().for_each(|(what, n)| *seen.entry(what).or_insert(0) += n);
+        if seed % 1_000 == 0 {
+            println!("seed {seed}: {handled} handled; {seen:?}");
+        }
+    }
+    println!("{handled} handled; {seen:?}");
+}
+
+/// Mistakes in the scripts, most of which the prototype's simulation was tried with; each must be found.
+const MUTANTS: &[(&str, &str, &str)] = &[
+    (
+        "an acknowledgement is not checked",
+        "elseif not belongs(u, consumer, rq, stop) then say(FENCED)",
+        "elseif false then say(FENCED)",
+    ),
+    (
+        "no claim is checked",
+        "return u.request == request and u.stop == stop and u.holder == consumer",
+        "return true",
+    ),
+    (
+        "a claim is its end only",
+        "return u.request == request and u.stop == stop and u.holder == consumer",
+        "return u.stop == stop",
+    ),
+    ("a new leader is believed", "if epoch > p.epoch and p.epoch >= 0 then", "if false then"),
+    ("units above a cut stay", "    drop_units_from(p, stop)\n    event", "    event"),
+    ("facts of any generation are taken", "p.generation == generation and offset > p.low", "offset > p.low"),
+    (
+        "the low watermark overlooks open units",
+        "if p.in_flight + p.parked == 0 then return p.cursor end",
+        "do return p.cursor end",
+    ),
+    (
+        "an exhausted unit is dropped",
+        "    else\n        park(u)\n    end",
+        "    else\n        forget(u)\n    end",
+    ),
+    (
+        "an expired unit does not come back",
+        "        expired(u)\n",
+        "        call('ZREM', keys[u.topic].leased, u.id)\n",
+    ),
+    ("an ordered partition has two units", "p.in_flight < units_per_partition and ", ""),
+    (
+        "a short unit does not move the cursor",
+        "turns, stop, p.in_flight + 1",
+        "turns, stop - start < size and start or stop, p.in_flight + 1",
+    ),
+    (
+        "a repeated request claims again",
+        "if c.request >= request then give_again()",
+        "if c.request > request then give_again()",
+    ),
+    ("nobody is spared after an outage", "if now - tonumber(m[5]) > floor(lease / 2) then", "if false then"),
+    ("a gap of a commit is not handed out", "if cursor < from then", "if false then"),
+    ("a retired topic comes back", "if is_retired(t, id) then return false end", ""),
+];
+
+#[test]
+fn mistakes_in_the_scripts_are_found() {
+    for (what, find, put) in MUTANTS {
+        let redis = Redis::start(Some(Mutant { find, put }));
+        let found = |seed: &u64| {
+            let run = std::panic::AssertUnwindSafe(|| _ = run(*seed, 300, true, Some(&redis)));
+            std::panic::catch_unwind(run).is_err()
+        };
+        let seed = (1..=100).find(found);
+        println!(
+            "MUTANT {what}: {}",
+            seed.map_or_else(|| "SURVIVED".to_owned(), |seed| format!("killed by seed {seed}"))
+        );
+        assert!(seed.is_some(), "{what}: nobody noticed");
+    }
+}
+
+/// So rare in a random schedule (one in 100,000) that it is asked for: the end of another epoch than the stored one.
+#[test]
+fn the_end_of_another_epoch_says_nothing_to_the_scripts_either() {
+    let redis = Redis::start(None);
+    let mut sim = Sim::new(1, true, Some(&redis));
+    let (tp, end) = ((0, 0), 0);
+    let fact =
+        |epoch| Publish { leader_epoch: 2, epoch_end: Some(EpochEnd { epoch, end }), ..sim.fact(tp, None) };
+    let facts = [fact(1), fact(0)];
+    assert_eq!(sim.state.publish(&facts[..1], 7), [Published::AskEpoch(0)]);
+    assert_eq!(sim.state.publish(&facts[1..], 7), [Published::Done]);
+    sim.check();
+}
