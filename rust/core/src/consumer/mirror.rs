@@ -1,7 +1,7 @@
 //! The mirror: a Redis group's positions, committed to Kafka's own group of the same name.
 //!
-//! The organiser commits what has changed every `offset-commit-freq`, and everything every few hours, because brokers forget the
-//! offsets of a group without members (KIP-211). Two things follow: every tool shows the group's lag, and Redis can be lost.
+//! The organiser commits what has changed every `offset-commit-freq`, and everything every few minutes: brokers forget the offsets
+//! of a group without members (KIP-211), and whoever connects or ends commits too, perhaps something a moment older. Two things follow: every tool shows the group's lag, and Redis can be lost.
 //! When it was, partitions start where the commits say ([`Commits`]); when another Redis took over, which may lack the latest
 //! writes, what it holds is brought up to the commits before it hands anything out ([`reconcile`]).
 //!
@@ -17,11 +17,11 @@ use super::publish::{Asked, epoch_ends};
 use super::shared::Shared;
 use super::state::Tp;
 use crate::cluster::Commit;
-use crate::group::{Coordinator, PartitionView, RedisGroup, decode_commit, encode_commit};
+use crate::group::{Coordinator, GroupError, PartitionView, RedisGroup, decode_commit, encode_commit};
 use crate::wire::Uuid;
 
-/// How often all positions are committed, changed or not. Brokers keep them for a week, by default.
-const ALL_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// How often all positions are committed, changed or not.
+const ALL_EVERY: Duration = Duration::from_secs(300);
 /// How long a commit may take when a consumer ends.
 const LAST_WITHIN: Duration = Duration::from_secs(2);
 
@@ -59,11 +59,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
             last.clear();
             all_at = Instant::now();
         }
-        if let Err(error) = pass(&shared, &group, &mut last, shared.conf.request_timeout).await {
-            tracing::warn!(
+        match pass(&shared, &group, &mut last, shared.conf.request_timeout).await {
+            // The next exchange sees to it.
+            Ok(()) | Err(ConsumerError::Group(GroupError::Reconcile)) => {}
+            Err(error) => tracing::warn!(
                 "positions of group \"{}\" are not committed to Kafka: {error}",
                 group.conf().group
-            );
+            ),
         }
     }
 }
@@ -90,7 +92,7 @@ async fn pass(
     let topics = group.topics().await?;
     let mut views: Vec<(PartitionView, Vec<(i64, i64)>)> = Vec::new();
     for topic in &topics {
-        let of_topic = group.partitions(std::slice::from_ref(topic)).await?;
+        let of_topic = group.reconciled_partitions(std::slice::from_ref(topic)).await?;
         // Only what has units in hands can have holes.
         let busy: Vec<i32> =
             of_topic.iter().filter(|v| v.in_flight + v.parked > 0).map(|v| v.partition).collect();

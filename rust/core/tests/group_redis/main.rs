@@ -1,4 +1,5 @@
 //! A group in a real Redis: what it costs, and what it does when Redis does not do its part.
 
 mod cost;
+mod refusals;
 mod support;

@@ -44,6 +44,8 @@ pub struct RedisGroup {
     incarnation: Mutex<Arc<str>>,
     /// How often the group was found gone and made anew.
     lives: AtomicU64,
+    /// Held while the group is made anew: of several calls that find it gone, one does it.
+    entering: tokio::sync::Mutex<()>,
     /// Kicked when this member is woken for work.
     woken: Arc<Notify>,
     /// Until when nobody but time brings work, as the last answer says.
@@ -107,6 +109,7 @@ impl RedisGroup {
             settings,
             incarnation: Mutex::new("".into()),
             lives: AtomicU64::new(0),
+            entering: tokio::sync::Mutex::default(),
             woken,
             next_event: Mutex::new(None),
             topics: Mutex::new(BTreeSet::new()),
@@ -131,7 +134,7 @@ impl RedisGroup {
 
     /// Joins what is there, or makes it.
     async fn enter(&self, open: &Open) -> Result<(), GroupError> {
-        let (group, agreed) = self.try_enter(open).await?;
+        let agreed = self.try_enter(open).await?;
         if agreed == self.settings {
             return Ok(());
         }
@@ -146,12 +149,11 @@ impl RedisGroup {
         if changed {
             return Ok(());
         }
-        let _ = group;
         agreed.agree(&self.settings)
     }
 
-    /// The incarnation that is there now, and its settings.
-    async fn try_enter(&self, open: &Open) -> Result<(Arc<str>, GroupSettings), GroupError> {
+    /// Takes in the incarnation that is there now; its settings.
+    async fn try_enter(&self, open: &Open) -> Result<GroupSettings, GroupError> {
         let fresh = format!("{:016x}", super::nonce());
         let mut call = scripts::JOIN.prepare_invoke();
         call.key(self.keys.meta())
@@ -166,8 +168,8 @@ impl RedisGroup {
         let incarnation: Arc<str> = reply.text()?.into();
         let _is_new = reply.int()?;
         let agreed = settings(&mut reply.list()?)?;
-        *self.incarnation.lock() = Arc::clone(&incarnation);
-        Ok((incarnation, agreed))
+        *self.incarnation.lock() = incarnation;
+        Ok(agreed)
     }
 
     fn clock(&self) -> Option<u64> {
@@ -213,16 +215,11 @@ impl RedisGroup {
     /// Calls what `prepare` makes; a group that is gone is made anew first.
     async fn run(&self, prepare: impl Fn(&Open) -> Call) -> Result<Reply, GroupError> {
         let open = self.link.open().await?;
+        let known = Arc::clone(&*self.incarnation.lock());
         if let Answer::Ok(reply) = self.raw(&open, prepare(&open)).await? {
             return Ok(reply);
         }
-        tracing::warn!(
-            "group \"{}\" is not in Redis {} any more: it is made anew, from the positions committed to Kafka",
-            self.link.conf().group,
-            self.link.conf().address()
-        );
-        self.enter(&open).await?;
-        self.lives.fetch_add(1, Ordering::Relaxed);
+        self.enter_again(&open, &known).await?;
         match self.raw(&open, prepare(&open)).await? {
             Answer::Ok(reply) => Ok(reply),
             // Flushed twice in a moment: whoever called tries again.
@@ -231,6 +228,28 @@ impl RedisGroup {
                 what: "lost the group again while it was made anew".into(),
             }),
         }
+    }
+
+    /// The group is not the one of this incarnation any more.
+    async fn enter_again(&self, open: &Open, known: &Arc<str>) -> Result<(), GroupError> {
+        let _entering = self.entering.lock().await;
+        if *self.incarnation.lock() != *known {
+            return Ok(());
+        }
+        let conf = self.link.conf();
+        tracing::warn!(
+            "group \"{}\" is not in Redis {} any more: {}",
+            conf.group,
+            conf.address(),
+            if conf.mirror {
+                "it goes on from the positions committed to Kafka"
+            } else {
+                "its positions are lost (mirror is off)"
+            }
+        );
+        self.enter(open).await?;
+        self.lives.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// All topics that the group knows.

@@ -329,9 +329,21 @@ impl RedisGroup {
 
     /// See [`crate::group::GroupState::partitions`].
     pub async fn partitions(&self, topics: &[Arc<str>]) -> Result<Vec<PartitionView>, GroupError> {
-        let call = |_: &Open| {
+        self.look(topics, false).await
+    }
+
+    /// As [`Self::partitions`], of a server that was compared with the commits in Kafka: what another one says may be old.
+    pub(crate) async fn reconciled_partitions(
+        &self,
+        topics: &[Arc<str>],
+    ) -> Result<Vec<PartitionView>, GroupError> {
+        self.look(topics, true).await
+    }
+
+    async fn look(&self, topics: &[Arc<str>], reconciled: bool) -> Result<Vec<PartitionView>, GroupError> {
+        let call = |open: &Open| {
             let mut call = self.prepare(&scripts::LOOK, topics.iter().map(|topic| &**topic));
-            call.arg(0);
+            call.arg(if reconciled { &*open.run } else { "" }).arg(0);
             call
         };
         let mut reply = self.run(call).await?;
@@ -349,13 +361,17 @@ impl RedisGroup {
         Ok(views)
     }
 
-    /// Partitions of a topic with their open units, at one moment. At most 500 at a time: Redis serves nobody else meanwhile.
-    pub async fn open_units(&self, topic: &Arc<str>, partitions: &[i32]) -> Result<Vec<Opened>, GroupError> {
+    /// Partitions of a topic with their open units, at one moment, as [`Self::reconciled_partitions`]. At most 500 at a time: Redis serves nobody else meanwhile.
+    pub(crate) async fn open_units(
+        &self,
+        topic: &Arc<str>,
+        partitions: &[i32],
+    ) -> Result<Vec<Opened>, GroupError> {
         let mut found = Vec::with_capacity(partitions.len());
         for partitions in partitions.chunks(AT_ONCE) {
-            let call = |_: &Open| {
+            let call = |open: &Open| {
                 let mut call = self.prepare(&scripts::LOOK, [&**topic].into_iter());
-                call.arg(partitions.len());
+                call.arg(&*open.run).arg(partitions.len());
                 partitions.iter().for_each(|partition| _ = call.arg(&*partition.to_string()));
                 call
             };

@@ -1,8 +1,10 @@
 -- What is known of all partitions of topics; or of some, with their open units, at one moment.
--- ARGV: 0; or how many partitions of the one topic, and their numbers.
+-- ARGV: run id of the server that the caller speaks with, if what it holds must have been compared with the commits in Kafka, else
+-- nothing; 0; or how many partitions of the one topic, and their numbers.
 -- Reply: OK, {topic id, {number, row, ...}} for each topic; with open units: OK, topic id, {number, row, {from, to, ...}} for each
 
-local count = arg()
+local run, count = arg(), arg()
+if run ~= '' and run ~= m[10] then return {'RECONCILE', m[10]} end
 local out = {'OK'}
 if count > 0 then
     local t = known_topic(names[1])
