@@ -193,10 +193,14 @@ impl Metadata {
     }
 }
 
+/// More partitions than any topic has; a larger number is a broken answer, and rooms above keep a row for each below it.
+const PARTITIONS_MOST: i32 = 1 << 18;
+
 fn read(name: &Arc<str>, topic: &MetadataResponseTopic) -> TopicMeta {
     let mut partitions: Vec<PartitionMeta> = topic
         .partitions
         .iter()
+        .filter(|p| (0..PARTITIONS_MOST).contains(&p.partition_index))
         .map(|p| PartitionMeta {
             index: p.partition_index,
             leader: (p.leader_id >= 0).then_some(Leader { node: p.leader_id, epoch: p.leader_epoch }),

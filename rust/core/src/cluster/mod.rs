@@ -229,8 +229,8 @@ impl Cluster {
         connection.call(request, deadline.saturating_duration_since(Instant::now())).await
     }
 
-    /// A request that any broker can answer: asked one after the other until one may have received it. `timeout` holds
-    /// for the connection and the answer of each.
+    /// A request that any broker can answer: asked one after the other until one may have received it, within `timeout` in
+    /// all.
     pub async fn call_any<R: Request>(
         &self,
         purpose: Purpose,

@@ -445,7 +445,14 @@ impl Shared {
         while let Some(mut taken) = self.take_queued(writer) {
             let some = poll_fn(|cx| {
                 // While the system has the bytes they may be leaving; while this task waits only what is written has.
-                self.state.lock().offered = taken.end();
+                {
+                    let mut state = self.state.lock();
+                    if state.closed.is_some() {
+                        // Whoever closed has said what was not sent; it stays so. `stop` is on its way.
+                        return std::task::Poll::Pending;
+                    }
+                    state.offered = taken.end();
+                }
                 let written = taken.poll_write(cx);
                 if written.is_pending() {
                     self.state.lock().offered = taken.position();

@@ -297,7 +297,7 @@ impl Shared {
         let topic = Arc::clone(&partition.topic);
         let counters = Arc::clone(&self.counters);
         let receipt = Receipt::new(topic, partition.index, count, delivery, pass, counters);
-        let batch = Batch { body: Body::Plain(builder), plain_bytes: bytes, receipt, lease };
+        let batch = Batch { body: Body::Plain(builder), plain_bytes: bytes, refusals: 0, receipt, lease };
         partition.with_queue(|queue| queue.push(batch, count))
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Batch {
     pub(super) body: Body,
     /// Bytes before compression; what a split halves.
     pub(super) plain_bytes: usize,
+    /// How often a broker refused it for what may be its own fault.
+    pub(super) refusals: u32,
     pub(super) receipt: Receipt,
     /// The memory of `body`; given back with the batch.
     pub(super) lease: Lease,

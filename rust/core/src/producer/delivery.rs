@@ -208,8 +208,10 @@ impl Future for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(at) = self.waiting_at {
-            // The waker may keep a whole task alive.
-            if let Some((_, waiting)) = self.batch.state.lock().waiting.get_mut(at) {
+            // The waker may keep a whole task alive. After a settlement the place may be another's.
+            if let Some((index, waiting)) = self.batch.state.lock().waiting.get_mut(at)
+                && *index == self.index
+            {
                 *waiting = Waiting::Gone;
             }
         }
@@ -290,5 +292,28 @@ mod tests {
         assert_eq!(batch.state.lock().waiting.len(), 2, "polling again takes no second place");
         batch.settle(0..2, written(7));
         assert!(matches!(stays.as_mut().poll(&mut cx), Poll::Ready(Ok(m)) if m.offset == 8));
+    }
+
+    #[test]
+    fn an_ended_delivery_does_not_silence_another() {
+        let batch = batch();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut first = Box::pin(Delivery::new(Arc::clone(&batch), 0, 0));
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        batch.settle(0..1, written(0));
+        let mut second = Box::pin(Delivery::new(Arc::clone(&batch), 1, 0));
+        struct Bell(AtomicUsize);
+        impl std::task::Wake for Bell {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let bell = Arc::new(Bell(AtomicUsize::new(0)));
+        let waker: Waker = bell.clone().into();
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(first.as_mut().poll(&mut cx).is_ready());
+        drop(first);
+        batch.settle(1..2, written(1));
+        assert_eq!(bell.0.load(Ordering::SeqCst), 1, "the second was never woken");
     }
 }

@@ -148,9 +148,15 @@ impl Memory {
         id
     }
 
-    fn forget(&self, id: u64) {
+    fn forget(&self, id: u64, needed: usize) {
         let mut waiters = self.waiters.lock();
+        let before = waiters.len();
         waiters.retain(|w| w.id != id);
+        if waiters.len() == before {
+            // It was called and left all the same: its bytes are promised to nobody.
+            let kept = |promised: usize| Some(promised.saturating_sub(needed));
+            let _ = self.promised.fetch_update(SeqCst, SeqCst, kept);
+        }
         drop(waiters);
         // The one behind may fit where the one that left did not.
         self.wake();
@@ -269,6 +275,9 @@ impl Future for Room {
         if let Some((id, waker)) = &self.registered {
             let mut waiters = self.memory.waiters.lock();
             let Some(me) = waiters.iter_mut().find(|w| w.id == *id) else {
+                drop(waiters);
+                // From here on it is the caller who takes, or does not.
+                self.registered = None;
                 return Poll::Ready(());
             };
             if !waker.will_wake(cx.waker()) {
@@ -287,7 +296,7 @@ impl Future for Room {
 impl Drop for Room {
     fn drop(&mut self) {
         if let Some((id, _)) = self.registered {
-            self.memory.forget(id);
+            self.memory.forget(id, self.needed.min(self.memory.total()));
         }
     }
 }
@@ -425,6 +434,23 @@ mod tests {
         let buffer = memory.idle_buffer(500_000, 2 << 20).unwrap();
         assert!(buffer.is_empty() && buffer.capacity() == 1 << 20);
         assert_eq!(memory.pool.lock().bytes, 7 << 20);
+    }
+
+    #[test]
+    fn a_waiter_that_leaves_after_its_call_passes_it_on() {
+        let memory = Memory::new(100);
+        let _stuck = memory.try_take(50).unwrap();
+        let lease = memory.try_take(50).unwrap();
+        let bells: Vec<Arc<Bell>> = (0..2).map(|_| Arc::default()).collect();
+        let mut rooms: Vec<Room> = bells.iter().map(|_| Room::new(Arc::clone(&memory), 50)).collect();
+        for (room, bell) in rooms.iter_mut().zip(&bells) {
+            let waker: Waker = Arc::clone(bell).into();
+            assert!(Pin::new(room).poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        drop(lease);
+        assert_eq!((bells[0].rang(), bells[1].rang()), (1, 0));
+        drop(rooms.remove(0)); // cancelled between its wake-up and its next poll
+        assert_eq!(bells[1].rang(), 1, "50 bytes are free and nobody else wants them");
     }
 
     proptest! {

@@ -182,10 +182,7 @@ impl<B> PartitionQueue<B> {
         // A stamp of an earlier epoch proves nothing about this one.
         self.proven |=
             ticket.stamp.is_some_and(|s| self.numbering.as_ref().is_some_and(|n| n.epoch == s.epoch));
-        if !self.waiting.front().is_some_and(|w| w.returned) {
-            self.failures = 0;
-            self.not_before = None;
-        }
+        self.forget_failures();
         self.list()
     }
 
@@ -194,6 +191,8 @@ impl<B> PartitionQueue<B> {
     pub(super) fn given_up(&mut self, ticket: Ticket) -> bool {
         self.remove_flight(&ticket);
         self.raise_epoch |= ticket.stamp.is_some();
+        // Or a partition with nothing left to repeat stayed busy, and its next batch open, for ever.
+        self.forget_failures();
         self.list()
     }
 
@@ -254,6 +253,14 @@ impl<B> PartitionQueue<B> {
         let one_by_one = self.failures > 0 || self.raise_epoch || !self.proven;
         let room = if one_by_one { 1 } else { self.window };
         !self.waiting.is_empty() && self.flying.len() < room
+    }
+
+    /// The row of failures has ended, unless there is something to be repeated.
+    fn forget_failures(&mut self) {
+        if !self.waiting.front().is_some_and(|w| w.returned) {
+            self.failures = 0;
+            self.not_before = None;
+        }
     }
 
     fn remove_flight(&mut self, ticket: &Ticket) {

@@ -23,9 +23,9 @@ use crate::wire::{BatchBuilder, ErrorCode, ProducerStamp, Uuid, batch};
 
 /// Batches of at least this size are compressed on a blocking thread: gzip needs 10 ms for a megabyte.
 const BLOCKING_BYTES_MIN: usize = 32 << 10;
-/// Failures in a row (about half a minute) after which errors that should pass but may be the batch's own fault
+/// Refusals of one batch (about half a minute) after which errors that should pass but may be the batch's own fault
 /// (CORRUPT_MESSAGE, UNKNOWN_SERVER_ERROR) are taken for final, or one bad batch blocked its partition for ever.
-const HOPELESS_FAILURES: u32 = 30;
+const HOPELESS_REFUSALS: u32 = 30;
 /// Least bytes of a batch that a topic is held to after a refusal for size.
 const BATCH_BYTES_MIN: usize = 1024;
 
@@ -40,7 +40,27 @@ enum Verdict {
     Refused,
 }
 
-fn judge(code: ErrorCode, failures: u32) -> Verdict {
+/// Errors that should pass, unless something is wrong with the batch.
+fn may_be_its_own_fault(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::CORRUPT_MESSAGE | ErrorCode::UNKNOWN_SERVER_ERROR)
+}
+
+/// Whether a refused batch may be in the log all the same. With acks=all a leader appends first and waits for its
+/// followers then: what it says if it is deposed, or its disk fails, meanwhile is what it says before an append, too.
+fn in_doubt(code: ErrorCode, acks: Acks) -> bool {
+    match code {
+        ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        | ErrorCode::UNKNOWN_SERVER_ERROR => true,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER
+        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::KAFKA_STORAGE_ERROR => acks == Acks::All,
+        _ => false,
+    }
+}
+
+/// `refusals`: how often this batch was refused for what may be its own fault.
+fn judge(code: ErrorCode, refusals: u32) -> Verdict {
     match code {
         // The broker has had it before: that is what the sequence is for.
         ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Written,
@@ -49,9 +69,7 @@ fn judge(code: ErrorCode, failures: u32) -> Verdict {
         | ErrorCode::INVALID_PRODUCER_EPOCH
         | ErrorCode::INVALID_PRODUCER_ID_MAPPING => Verdict::Sequence,
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::TooLarge,
-        ErrorCode::CORRUPT_MESSAGE | ErrorCode::UNKNOWN_SERVER_ERROR if failures >= HOPELESS_FAILURES => {
-            Verdict::Refused
-        }
+        code if may_be_its_own_fault(code) && refusals >= HOPELESS_REFUSALS => Verdict::Refused,
         code if code.retriable() => Verdict::Retry,
         _ => Verdict::Refused,
     }
@@ -216,15 +234,15 @@ impl End<'_> {
         };
         let code = ErrorCode(answer.error_code);
         let failures = flight.partition.queue.lock().failures();
-        let verdict = judge(code, failures);
+        // Of this batch, not of the partition: an outage before it says nothing about it.
+        flight.batch.refusals += u32::from(may_be_its_own_fault(code));
+        let verdict = judge(code, flight.batch.refusals);
         if verdict == Verdict::Written {
             let time = Some(answer.log_append_time_ms).filter(|time| *time >= 0);
             return self.written(flight, answer.base_offset, time);
         }
         self.shared.counters.errors.add(1);
-        // The leader may have written it and not heard of enough replicas in time.
-        let in_doubt =
-            matches!(code, ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
+        let in_doubt = in_doubt(code, self.shared.settings.acks);
         flight.batch.receipt.set_possibly_written(before || in_doubt);
         let partition = &flight.partition;
         // Newer brokers name the new leader in the refusal (KIP-951): no need to ask and wait.
@@ -274,7 +292,7 @@ impl End<'_> {
 
     fn written(&mut self, flight: Flight, base_offset: i64, log_append_time: Option<i64>) {
         let Flight { partition, ticket, batch } = flight;
-        let Batch { body, plain_bytes, receipt, lease } = batch;
+        let Batch { body, plain_bytes, receipt, lease, .. } = batch;
         partition.queued_bytes.fetch_sub(plain_bytes, Relaxed);
         let list = partition.with_queue(|queue| queue.landed(ticket));
         if let Body::Finished(bytes, _) = body
@@ -397,6 +415,7 @@ impl End<'_> {
         self.shared.counters.errors.add(1);
         let node = self.broker.node;
         let now = self.shared.now_us().max(1);
+        self.broker.failed_us.store(now, Relaxed);
         if self.broker.down_since_us.compare_exchange(0, now, Relaxed, Relaxed).is_ok() {
             tracing::warn!(target: "kafkafast.producer",
                 "Produce to broker {node} failed: {error}. Its {batches} batches are kept and sent again");
@@ -416,7 +435,7 @@ fn split_batch(partition: &Partition, batch: &mut Batch, first: BatchBuilder, se
     let lease = batch.lease.split_off(batch.lease.bytes() / 2);
     batch.plain_bytes = second.len();
     batch.body = Body::Plain(second);
-    Batch { plain_bytes: first.len(), body: Body::Plain(first), receipt, lease }
+    Batch { plain_bytes: first.len(), body: Body::Plain(first), refusals: 0, receipt, lease }
 }
 
 /// The limit in a broker's text, e.g. "... exceeds the maximum configured value of 1048588.": its last number.

@@ -29,6 +29,9 @@ use super::topic::{NO_NODE, Partition, Topic};
 use crate::cluster::{Cluster, TopicMeta};
 use crate::config::{Acks, Codec, Config};
 
+/// A broker that failed is chosen again when nothing was tried with it for so long; more than the longest back-off.
+const TRY_AGAIN: Duration = Duration::from_secs(3);
+
 /// The settings that matter after connect.
 pub(super) struct Settings {
     pub(super) acks: Acks,
@@ -81,6 +84,8 @@ pub(super) struct Broker {
     pub(super) last_send_us: AtomicU64,
     /// Since when it does not answer; 0: it does, or nobody asked.
     pub(super) down_since_us: AtomicU64,
+    /// When a request to it failed last.
+    pub(super) failed_us: AtomicU64,
 }
 
 impl Shared {
@@ -234,10 +239,15 @@ impl Shared {
         self.brokers.read().get(&node).cloned()
     }
 
-    /// Whether a node is a leader worth choosing.
+    /// Whether a node is a leader worth choosing. One that failed is, when nothing has been tried with it for a while:
+    /// its partitions may have gone to others meanwhile, and without a new batch nobody would learn that it is back.
     pub(super) fn answers(&self, node: i32) -> bool {
-        let down = || self.brokers.read().get(&node).is_some_and(|b| b.down_since_us.load(Relaxed) != 0);
-        node != NO_NODE && !down()
+        let down = |b: &Arc<Broker>| {
+            b.down_since_us.load(Relaxed) != 0
+                && (!b.is_idle()
+                    || self.now_us().saturating_sub(b.failed_us.load(Relaxed)) < TRY_AGAIN.as_micros() as u64)
+        };
+        node != NO_NODE && !self.brokers.read().get(&node).is_some_and(down)
     }
 
     // --- the end ---
@@ -270,14 +280,16 @@ impl Shared {
     }
 
     /// Like [`seal_all_and_close`](Self::seal_all_and_close), but nothing is sent any more. Returns the records
-    /// that are not in flight and not delivered.
+    /// that have not ended, those in flight among them.
     pub(super) fn close_slots(self: &Arc<Self>) -> u64 {
-        let mut left = 0;
         for partition in self.topics.iter().flat_map(|topic| topic.partitions.iter()) {
             self.seal_now(partition, true);
-            left += partition.queue.lock().waiting().map(|batch| u64::from(batch.count())).sum::<u64>();
         }
-        left
+        let counters = &self.counters;
+        counters
+            .records
+            .get()
+            .saturating_sub(counters.records_delivered.get() + counters.records_failed.get())
     }
 
     /// Drops what has not been sent; its deliveries end as closed. Only after the tasks have ended.
@@ -356,6 +368,7 @@ impl Broker {
             in_flight: AtomicUsize::new(0),
             last_send_us: AtomicU64::new(0),
             down_since_us: AtomicU64::new(0),
+            failed_us: AtomicU64::new(0),
         }
     }
 

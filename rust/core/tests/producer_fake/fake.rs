@@ -41,7 +41,7 @@ pub(crate) enum Fate {
 #[derive(Default)]
 pub(crate) struct Partition {
     pub(crate) leader: i32,
-    epoch: i32,
+    pub(crate) epoch: i32,
     pub(crate) values: Vec<String>,
     producers: HashMap<i64, Known>,
     in_flight: usize,

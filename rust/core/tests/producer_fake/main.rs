@@ -282,3 +282,77 @@ async fn unkeyed_records_avoid_a_leader_that_is_gone() {
     producer.close(WAIT).await.unwrap();
     assert_eq!(fake.state().partitions[1].values, ["lost for now"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_record_is_sent_after_a_refusal_that_followed_a_retry() {
+    let fake = Fake::start(1).await;
+    let (producer, id) = producer(&fake, &[]).await;
+    let mut fates = vec![Fate::Write, Fate::Refuse(87), Fate::Refuse(19)];
+    fake.on_produce(move |_| fates.pop().unwrap_or(Fate::Write));
+    let send = || producer.try_append_tracked(id, Some(0), None, &Record::value("x")).unwrap();
+    send().await.unwrap_err();
+    tokio::time::timeout(Duration::from_secs(20), send()).await.expect("never sent").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_came_back_gets_unkeyed_records_again() {
+    let fake = Fake::start(4).await;
+    let (producer, id) = producer(&fake, &[]).await;
+    fake.on_produce(|partition| if partition % 2 == 1 { Fate::Break } else { Fate::Write });
+    append(&producer, id, 1, "moves").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let lead = |node: i32| {
+        let mut state = fake.state();
+        for i in [1, 3] {
+            state.partitions[i].leader = node;
+            state.partitions[i].epoch += 1;
+        }
+    };
+    lead(1); // failed over, and known before anybody asks the old leader again
+    producer.cluster().refresh(&[TOPIC.into()], WAIT).await.unwrap();
+    fake.on_produce(|_| Fate::Write);
+    tokio::time::timeout(WAIT, producer.flush()).await.unwrap().unwrap();
+    assert_eq!(fake.state().partitions[1].values.len(), 1);
+    lead(2); // the broker is back and leads again
+    producer.cluster().refresh(&[TOPIC.into()], WAIT).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for i in 0..2000 {
+        producer.try_append(id, None, None, &Record::value(&i.to_string())).unwrap();
+        if i % 10 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    tokio::time::timeout(WAIT, producer.flush()).await.unwrap().unwrap();
+    let counts: Vec<usize> = fake.state().partitions.iter().map(|p| p.values.len()).collect();
+    assert!(counts[1] > 100 && counts[3] > 100, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_server_error_after_a_long_outage_is_not_final() {
+    let fake = Fake::start(1).await;
+    let (producer, id) = producer(&fake, &[]).await;
+    let mut n = 0;
+    fake.on_produce(move |_| {
+        n += 1;
+        match n {
+            1..=31 => Fate::Refuse(6),
+            32 => Fate::Refuse(-1),
+            _ => Fate::Write,
+        }
+    });
+    let send = || producer.try_append_tracked(id, Some(0), None, &Record::value("x")).unwrap();
+    tokio::time::timeout(WAIT, send()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_leader_after_append_is_in_doubt() {
+    let fake = Fake::start(1).await;
+    let (producer, id) = producer(&fake, &[("acks", "all")]).await;
+    fake.on_produce(|_| Fate::WriteAndSay(6));
+    let sent = producer.try_append_tracked(id, Some(0), None, &Record::value("x")).unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    // Every later try is a duplicate whose answer is again 6.
+    let _ = producer.close(Duration::from_millis(500)).await;
+    assert_eq!(fake.state().partitions[0].values.len(), 1, "it is in the log");
+    assert!(sent.await.unwrap_err().possibly_written(), "and the client says it is certainly not");
+}

@@ -325,3 +325,15 @@ proptest! {
         prop_assert_eq!(all, (0..sizes.iter().sum()).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn a_queue_whose_last_batch_was_given_up_after_a_retry_is_not_busy() {
+    let now = Instant::now();
+    let mut q = PartitionQueue::new(1);
+    assert!(q.push('a', 1));
+    let Next::Batch(t, b) = q.take(now, None) else { panic!() };
+    q.retry(t, b, now);
+    let Next::Batch(t, _) = q.take(now, None) else { panic!() };
+    q.given_up(t);
+    assert!(!q.is_busy(), "nothing waits, nothing flies");
+}
