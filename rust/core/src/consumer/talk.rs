@@ -25,8 +25,9 @@ const TOLD_AT_ONCE: usize = 256;
 const WANT_MOST: usize = 64;
 /// Units kept that wait for leaders that are away.
 const STALLED_MOST: usize = 256;
-/// A group that had no unit is asked again after about this long, when nothing wakes us before (idle discovery).
-const DRY_WAIT: Duration = Duration::from_millis(200);
+/// A group that had no unit is asked again after about this long. It wakes us before, unless the wake-up was lost with a
+/// connection or went to a member that had no use for it; asking more often would cost Redis 80 us a time for each idle member.
+const DRY_WAIT: Duration = Duration::from_secs(1);
 /// A reader that was woken for a unit and did not come: somebody else is woken after this long.
 const WAKE_AGAIN: Duration = Duration::from_millis(20);
 

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -39,6 +39,8 @@ pub(super) struct Memory {
     promised: AtomicUsize,
     /// Length of the queue.
     queued: AtomicUsize,
+    /// The producer has closed: nobody waits any more.
+    closed: AtomicBool,
     next_waiter: AtomicU64,
     /// Bounded by the number of callers that are blocked.
     waiters: Mutex<VecDeque<Waiter>>,
@@ -65,6 +67,7 @@ impl Memory {
             held: AtomicUsize::new(0),
             promised: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             next_waiter: AtomicU64::new(0),
             waiters: Mutex::default(),
             pool: Mutex::default(),
@@ -144,7 +147,12 @@ impl Memory {
             waiters.push_back(Waiter { id, needed: needed.min(self.total), waker });
             self.queued.store(waiters.len(), SeqCst);
         }
-        self.wake();
+        // Whoever closes sets the flag before it takes the list.
+        if self.closed.load(SeqCst) {
+            self.wake_all();
+        } else {
+            self.wake();
+        }
         id
     }
 
@@ -164,6 +172,7 @@ impl Memory {
 
     /// Wakes everybody: the producer has closed.
     pub(super) fn wake_all(&self) {
+        self.closed.store(true, SeqCst);
         let waiters = std::mem::take(&mut *self.waiters.lock());
         self.held.store(0, SeqCst);
         self.queued.store(0, SeqCst);
@@ -382,6 +391,16 @@ mod tests {
     #[test]
     fn registering_when_there_is_room_wakes_at_once() {
         let memory = Memory::new(100);
+        let bell = Arc::new(Bell::default());
+        memory.register(50, Arc::clone(&bell).into());
+        assert_eq!(bell.rang(), 1);
+    }
+
+    #[test]
+    fn registering_after_the_close_wakes_at_once() {
+        let memory = Memory::new(100);
+        let _all = memory.try_take(100).unwrap();
+        memory.wake_all();
         let bell = Arc::new(Bell::default());
         memory.register(50, Arc::clone(&bell).into());
         assert_eq!(bell.rang(), 1);

@@ -8,7 +8,7 @@ use kafka_fast::config::{Config, RedisConf};
 use kafka_fast::consumer::{Consumer, GroupConf};
 use kafka_fast_testkit::{RealRedis, RedisOptions};
 
-use crate::support::{Bench, SOON, Tally, read_all};
+use crate::support::{Bench, SOON, Tally, number, read_all};
 
 struct InRedis {
     bench: Bench,
@@ -194,4 +194,36 @@ async fn another_redis_goes_on_where_the_first_was() {
     tally.reach(510, SOON).await;
     consumer.close(SOON).await.unwrap();
     tally.assert_once(510);
+}
+
+/// Nobody polls: the organiser's long poll finds the record, and the group wakes one that waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_on_an_idle_topic_wakes_a_member_at_once() {
+    let all = InRedis::new(4, &RedisOptions::new()).await;
+    let consumers = [all.consumer().await, all.consumer().await, all.consumer().await];
+    let (read, mut reads) = tokio::sync::mpsc::unbounded_channel();
+    for consumer in &consumers {
+        let (mut reader, read) = (consumer.reader(), read.clone());
+        tokio::spawn(async move {
+            while let Some(message) = reader.next().await.unwrap() {
+                read.send((number(&message), Instant::now())).unwrap();
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let mut took = Vec::new();
+    for n in 0..30 {
+        let began = Instant::now();
+        all.bench.produce((n % 4) as i32, n, 1, 1).await;
+        let (got, at) = tokio::time::timeout(SOON, reads.recv()).await.unwrap().unwrap();
+        assert_eq!(got, n);
+        took.push(at.saturating_duration_since(began));
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    took.sort_unstable();
+    println!("three idle members: median {:?}, worst {:?}", took[15], took[29]);
+    assert!(took[15] < Duration::from_millis(100) && took[29] < Duration::from_millis(900), "{took:?}");
+    for consumer in &consumers {
+        consumer.close(SOON).await.unwrap();
+    }
 }
