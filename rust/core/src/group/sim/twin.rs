@@ -194,9 +194,13 @@ impl Redis {
         let join =
             RedisGroup::join_at(&conf, settings, "twin".into(), now, self.mutant.map(|m| (m.find, m.put)));
         let group = self.runtime.block_on(join).expect("redis answers");
+        // A machine with much to do may keep Redis waiting for longer than the crate's half second.
+        let patient = ::redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let client = ::redis::Client::open(("127.0.0.1", self.server.port())).expect("an address");
-        let connection =
-            self.runtime.block_on(client.get_multiplexed_async_connection()).expect("redis answers");
+        let connection = self
+            .runtime
+            .block_on(client.get_multiplexed_async_connection_with_config(&patient))
+            .expect("redis answers");
         let prefix = format!("{{{name}}}-kafka-");
         Twin { group, prefix, connection, runtime: Arc::clone(&self.runtime) }
     }
