@@ -283,8 +283,11 @@ impl End<'_> {
     fn log(&self, flight: &Flight, code: ErrorCode, failures: u32, verdict: &Verdict) {
         let (topic, index) = (&flight.partition.topic, flight.partition.index);
         let (node, count) = (self.broker.node, flight.batch.count());
-        // The first failure of a row is news, the others are not, except now and then.
-        if failures == 0 || failures.is_power_of_two() {
+        if failures == 0 && matches!(verdict, Verdict::Retry) {
+            // Every leader moves now and then, and a new topic's does not know at once that it is one.
+            tracing::debug!(target: "kafkafast.producer", "Broker {node} answered {code} for {topic}/{index}: once more");
+        } else if failures.is_power_of_two() || failures == 0 {
+            // The first of a row is news, the others are not, except now and then.
             tracing::warn!(target: "kafkafast.producer",
                 "Broker {node} answered {code} for {topic}/{index} ({count} records, {verdict:?})");
         }

@@ -88,6 +88,13 @@ public class MistakesTest {
     }
 
     @Test
+    public void tlsWhereTheBrokerSpeaksNone() {
+        BrokerConf broker = Tools.broker();
+        contains(assertThrows(KafkaFastException.class, () -> Producer.connect(quick(5000).set("security.protocol", "SSL"), broker)),
+            broker.getHost() + ":" + broker.getPort() + " does not speak TLS");
+    }
+
+    @Test
     public void silentSocketEndsInTimeAndCanBeInterrupted() throws Exception {
         try (ServerSocket silent = server(null)) {
             BrokerConf broker = new BrokerConf("127.0.0.1", silent.getLocalPort());
