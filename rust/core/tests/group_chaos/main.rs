@@ -8,3 +8,4 @@ mod joins;
 mod member;
 mod stops;
 mod support;
+mod topics;
