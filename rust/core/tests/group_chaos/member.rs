@@ -243,13 +243,22 @@ async fn by_record(mut reader: Reader, number_of: usize, mut records: File, work
             value: number(message.value.as_deref().unwrap_or_default()),
         };
         records.write_all(line.to_string().as_bytes()).unwrap();
-        if !work.is_zero() {
+        if work < Duration::from_millis(1) {
+            spin(work);
+        } else {
             tokio::time::sleep(work).await;
         }
     }
 }
 
-/// As fast loops read: no pause between two records is given to the runtime.
+/// Work that leaves the runtime no moment between two records.
+fn spin(work: Duration) {
+    let until = Instant::now() + work;
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}
+
 async fn by_batch(mut reader: Reader, number_of: usize, mut records: File, work: Duration) {
     while let Some(mut batch) = reader.next_batch().await.expect("the group serves us") {
         let (topic, partition) = (batch.unit().topic.to_string(), batch.unit().partition);
@@ -264,7 +273,7 @@ async fn by_batch(mut reader: Reader, number_of: usize, mut records: File, work:
                 value,
             };
             records.write_all(line.to_string().as_bytes()).unwrap();
-            std::thread::sleep(work);
+            spin(work);
         }
     }
 }

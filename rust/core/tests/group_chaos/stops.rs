@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::member::{By, Line, Member, now};
+use crate::member::{By, Line, Member, Part, now};
 use crate::support::{LEASE, Stage, any, assert_nothing_lost, lies_in, rounds, tally, until_handed};
 
 /// What a stop did.
@@ -20,14 +20,16 @@ struct Stopped {
 
 /// Stops one of two members for `asleep` in the middle of its work.
 ///
-/// A woken reader looks at the clock before it hands out a record: [`Reader::next`](kafka_fast::Reader::next) does so each time,
-/// and what it holds is over a tenth of a lease before the group gives it to another. So what it may hand out of what is not its
-/// own any more is what had passed that look when it was stopped: one record.
+/// A woken reader looks at the clock before it hands out a record - each time by [`Reader::next`](kafka_fast::Reader::next),
+/// and within a batch as soon as records take a microsecond - and by its clock a unit is over a tenth of a lease before the group
+/// gives it to another. So what it may hand out of what is not its own any more is what had passed that look when it was
+/// stopped: one record.
 async fn stop(by: By, asleep: Duration) -> Stopped {
     let mut stage = Stage::new(2).await;
-    stage.part.by = by;
-    stage.send(6_000).await;
-    let mut members: Vec<Member> = (0..2).map(|_| Member::start(&stage.part)).collect();
+    stage.send(100_000).await;
+    // Fast, so that many records pass in the moment that its other tasks need to learn how late it is.
+    let sleeper = Part { by, work: Duration::from_micros(20), ..stage.part.clone() };
+    let mut members = vec![Member::start(&sleeper), Member::start(&stage.part)];
     for member in &mut members {
         member.until_said("connected").await;
     }
@@ -77,14 +79,20 @@ async fn stop(by: By, asleep: Duration) -> Stopped {
 async fn a_sleeper_hands_out_nothing_that_is_leased_elsewhere() {
     for round in 1..=rounds() {
         println!("round {round}: one of two consumers of two readers is stopped and woken");
-        let stopped = stop(By::Record, LEASE + Duration::from_millis(1000 + any(500))).await;
-        assert!(stopped.taken_over > 0, "the sleeper had nothing in hands, which tests nothing");
-        assert!(
-            stopped.by_reader.values().all(|n| *n <= 1),
-            "more than the record in hands: {:?}",
-            stopped.by_reader
-        );
-        let in_hands: usize = stopped.by_reader.values().sum();
-        assert!(stopped.again as usize <= stopped.owed + in_hands, "more came again than was not reported");
+        let asleep = || LEASE + Duration::from_millis(1000 + any(500));
+        for by in [By::Record, By::Batch] {
+            let stopped = stop(by, asleep()).await;
+            assert!(stopped.taken_over > 0, "the sleeper had nothing in hands, which tests nothing");
+            let in_hands: usize = stopped.by_reader.values().sum();
+            assert!(
+                stopped.by_reader.values().all(|n| *n <= 1),
+                "more than the record in hands: {:?}",
+                stopped.by_reader
+            );
+            assert!(
+                stopped.again as usize <= stopped.owed + in_hands,
+                "more came again than was not reported"
+            );
+        }
     }
 }

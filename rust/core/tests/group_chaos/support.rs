@@ -101,6 +101,9 @@ impl Stage {
             let partition = i32::try_from(number % self.partitions as u64).unwrap();
             let record = Record::value(value.as_bytes());
             deliveries.push(self.producer.try_append_tracked(id, Some(partition), None, &record).unwrap());
+            if number % 10_000 == 0 {
+                self.producer.flush().await.unwrap();
+            }
         }
         self.producer.flush().await.unwrap();
         for delivery in deliveries {
