@@ -11,7 +11,7 @@ use crate::support::{
 /// How long a heartbeat may be under way on a machine that has other things to do.
 const SLOW_MACHINE: Duration = Duration::from_secs(1);
 
-/// What a dead member was handed and had not reported: these, and no others, may come again.
+/// What a dead member handled and had not reported: these, and no others, may come again.
 async fn kill(
     member: &mut Member,
     name: &str,
@@ -20,14 +20,14 @@ async fn kill(
 ) -> Vec<Line> {
     let at = now();
     member.process.kill();
-    // Nobody is given its units before the lease is over: what is open now and was handed to it is what it owes a word on.
+    // Nobody is given its units before the lease is over: what is open now and was handled by it is what it owed a word on.
     let open = stage.open_units(door).await;
     let handed = member.lines();
     let units = open.iter().filter(|unit| handed.iter().any(|line| lies_in(line, &[**unit]))).count();
     let owed: Vec<Line> = handed.iter().filter(|line| lies_in(line, &open)).cloned().collect();
     let oldest = owed.iter().map(|line| millis(line.at, at)).fold(0.0, f64::max);
     println!(
-        "    {name} killed: it was handed {}, {} of them, in {units} units, not reported; the oldest {oldest:.0} ms before",
+        "    {name} killed: it handled {}, {} of them, in {units} units, not reported; the oldest {oldest:.0} ms before",
         handed.len(),
         owed.len(),
     );
@@ -40,6 +40,7 @@ async fn kill(
 async fn two_of_three_are_killed_and_nothing_is_lost() {
     for round in 1..=rounds() {
         let mut stage = Stage::new(2).await;
+        stage.part.notes_handled = true;
         stage.send(3_000).await;
         let mut members: Vec<Member> = (0..3).map(|_| Member::start(&stage.part)).collect();
         for member in &mut members {
@@ -60,7 +61,7 @@ async fn two_of_three_are_killed_and_nothing_is_lost() {
         let twice: HashMap<u64, u32> =
             seen.iter().filter(|(_, n)| **n > 1).map(|(value, n)| (*value, n - 1)).collect();
         println!(
-            "    {} sent, {} handed out, {} lost, {} came again; at most {} might",
+            "    {} sent, {} handled, {} lost, {} came again; at most {} might",
             stage.sent(),
             lines.len(),
             stage.sent() - seen.len() as u64,

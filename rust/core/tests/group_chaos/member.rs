@@ -1,7 +1,8 @@
 //! A member of a group: this program once more, as a process of its own.
 //!
-//! A member appends a line to the file `records` of its folder for each record that it is handed, before it asks for the next,
-//! by one write of the system: what it was handed is known whatever becomes of the process. What else it has to say stands in `said`.
+//! A member appends a line to the file `records` of its folder for each record, when it is handed out or when it is handled, as
+//! its part says, and in any case before it asks for the next: by one write of the system, so that it stands there whatever becomes
+//! of the process. What else it has to say stands in `said`.
 
 use std::fmt::{self, Display};
 use std::fs::{self, File, OpenOptions};
@@ -47,6 +48,8 @@ pub(crate) struct Part {
     /// What it takes to handle a record.
     pub(crate) work: Duration,
     pub(crate) by: By,
+    /// Whether a record is noted when it is handled, instead of when it is handed out.
+    pub(crate) notes_handled: bool,
     pub(crate) settings: Vec<(String, String)>,
 }
 
@@ -69,7 +72,8 @@ impl Part {
         let by = if self.by == By::Record { "record" } else { "batch" };
         let Self { broker, redis, group, readers, work, .. } = self;
         let (topics, settings) = (self.topics.join(","), settings.join(","));
-        format!("{broker} {redis} {group} {topics} {readers} {} {by} {settings}", work.as_micros())
+        let (work, notes_handled) = (work.as_micros(), self.notes_handled);
+        format!("{broker} {redis} {group} {topics} {readers} {work} {by} {notes_handled} {settings}")
     }
 
     fn of(text: &str) -> Self {
@@ -83,12 +87,13 @@ impl Part {
             readers: words[4].parse().unwrap(),
             work: Duration::from_micros(words[5].parse().unwrap()),
             by: if words[6] == "record" { By::Record } else { By::Batch },
-            settings: words[7].split(',').filter_map(pair).collect(),
+            notes_handled: words[7] == "true",
+            settings: words[8].split(',').filter_map(pair).collect(),
         }
     }
 }
 
-/// A record that a member was handed.
+/// A record that a member was handed, or handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     /// When, by [`now`].
@@ -209,8 +214,8 @@ async fn member() {
         let records = append(&folder.join("records"));
         let reader = consumer.reader();
         match part.by {
-            By::Record => tokio::spawn(by_record(reader, number, records, part.work)),
-            By::Batch => tokio::spawn(by_batch(reader, number, records, part.work)),
+            By::Record => tokio::spawn(by_record(reader, number, records, part.clone())),
+            By::Batch => tokio::spawn(by_batch(reader, number, records, part.clone())),
         };
     }
     // Until it is killed: by the test, or by the test's end.
@@ -228,25 +233,30 @@ fn append(path: &Path) -> File {
     OpenOptions::new().create(true).append(true).open(path).expect("the folder is there")
 }
 
-fn number(value: &[u8]) -> u64 {
-    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).expect("a number was sent")
+fn line(reader: usize, topic: &str, partition: i32, offset: i64, value: Option<&[u8]>) -> String {
+    let number = value.and_then(|value| std::str::from_utf8(value).ok()).and_then(|text| text.parse().ok());
+    let value = number.expect("a number was sent");
+    Line { at: now(), reader, topic: topic.to_owned(), partition, offset, value }.to_string()
 }
 
-async fn by_record(mut reader: Reader, number_of: usize, mut records: File, work: Duration) {
+async fn by_record(mut reader: Reader, number: usize, mut records: File, part: Part) {
     while let Some(message) = reader.next().await.expect("the group serves us") {
-        let line = Line {
-            at: now(),
-            reader: number_of,
-            topic: message.topic.to_string(),
-            partition: message.partition,
-            offset: message.offset,
-            value: number(message.value.as_deref().unwrap_or_default()),
+        let mut note = || {
+            let (topic, value) = (&message.topic, message.value.as_deref());
+            records
+                .write_all(line(number, topic, message.partition, message.offset, value).as_bytes())
+                .unwrap();
         };
-        records.write_all(line.to_string().as_bytes()).unwrap();
-        if work < Duration::from_millis(1) {
-            spin(work);
+        if !part.notes_handled {
+            note();
+        }
+        if part.work < Duration::from_millis(1) {
+            spin(part.work);
         } else {
-            tokio::time::sleep(work).await;
+            tokio::time::sleep(part.work).await;
+        }
+        if part.notes_handled {
+            note();
         }
     }
 }
@@ -259,21 +269,13 @@ fn spin(work: Duration) {
     }
 }
 
-async fn by_batch(mut reader: Reader, number_of: usize, mut records: File, work: Duration) {
+async fn by_batch(mut reader: Reader, number: usize, mut records: File, part: Part) {
     while let Some(mut batch) = reader.next_batch().await.expect("the group serves us") {
         let (topic, partition) = (batch.unit().topic.to_string(), batch.unit().partition);
         while let Some(record) = batch.next() {
-            let value = number(record.value.unwrap_or_default());
-            let line = Line {
-                at: now(),
-                reader: number_of,
-                topic: topic.clone(),
-                partition,
-                offset: record.offset,
-                value,
-            };
-            records.write_all(line.to_string().as_bytes()).unwrap();
-            spin(work);
+            let line = line(number, &topic, partition, record.offset, record.value);
+            records.write_all(line.as_bytes()).unwrap();
+            spin(part.work);
         }
     }
 }

@@ -44,7 +44,6 @@ async fn stop(by: By, asleep: Duration) -> Stopped {
     let held: Vec<_> =
         open.iter().filter(|unit| before.iter().any(|line| lies_in(line, &[**unit]))).copied().collect();
     tokio::time::sleep(asleep).await;
-    let woken_at = now();
     members[0].process.resume();
     stage.drained(&door).await;
 
@@ -54,9 +53,10 @@ async fn stop(by: By, asleep: Duration) -> Stopped {
     assert_nothing_lost(&seen, stage.sent());
     let others: HashSet<u64> = other.iter().map(|line| line.value).collect();
     let mut by_reader: HashMap<usize, usize> = HashMap::new();
-    let woken = sleeper.iter().filter(|line| line.at >= woken_at);
-    let handed = woken.clone().count();
-    for line in woken.filter(|line| others.contains(&line.value)) {
+    // By their place in the file: one may have looked at its watch, and been stopped before it wrote.
+    let woken = &sleeper[before.len()..];
+    let handed = woken.len();
+    for line in woken.iter().filter(|line| others.contains(&line.value)) {
         *by_reader.entry(line.reader).or_default() += 1;
     }
     let stopped = Stopped {
@@ -79,16 +79,18 @@ async fn stop(by: By, asleep: Duration) -> Stopped {
 async fn a_sleeper_hands_out_nothing_that_is_leased_elsewhere() {
     for round in 1..=rounds() {
         println!("round {round}: one of two consumers of two readers is stopped and woken");
-        let asleep = || LEASE + Duration::from_millis(1000 + any(500));
         for by in [By::Record, By::Batch] {
-            let stopped = stop(by, asleep()).await;
-            assert!(stopped.taken_over > 0, "the sleeper had nothing in hands, which tests nothing");
-            let in_hands: usize = stopped.by_reader.values().sum();
+            // Later rounds try how it is when the lease is nearly over, or just.
+            let lease = LEASE.as_millis() as u64;
+            let asleep = if round == 1 { lease + 1000 + any(500) } else { lease / 2 + any(lease) };
+            let stopped = stop(by, Duration::from_millis(asleep)).await;
             assert!(
-                stopped.by_reader.values().all(|n| *n <= 1),
-                "more than the record in hands: {:?}",
-                stopped.by_reader
+                round > 1 || stopped.taken_over > 0,
+                "the sleeper had nothing in hands, which tests nothing"
             );
+            let in_hands: usize = stopped.by_reader.values().sum();
+            let worst = stopped.by_reader.values().max();
+            assert!(worst.is_none_or(|n| *n <= 1), "more than the record in hands: {:?}", stopped.by_reader);
             assert!(
                 stopped.again as usize <= stopped.owed + in_hands,
                 "more came again than was not reported"

@@ -64,6 +64,7 @@ impl Stage {
             readers: 2,
             work: Duration::from_millis(1),
             by: By::Record,
+            notes_handled: false,
             settings: vec![
                 setting("use-earliest", "true".to_owned()),
                 setting("lease-ms", LEASE.as_millis().to_string()),
