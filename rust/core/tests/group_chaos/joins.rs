@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use crate::member::{Member, millis};
 use crate::support::{PATIENCE, Stage, assert_nothing_lost, rounds, tails, tally, until_handed};
 
-/// Milliseconds from a member's call of connect to its first record, while another has a backlog of one partition.
-async fn join(count: u64, work: Duration) -> (f64, f64) {
+/// Milliseconds from a member's call of connect to its first record, and from that call's return, when another has been handed
+/// `after` of `count` records of one partition.
+async fn join(count: u64, work: Duration, after: u64) -> (f64, f64) {
     let mut stage = Stage::new(1).await;
     stage.part.work = work;
     stage.send(count).await;
     let mut members = vec![Member::start(&stage.part)];
-    until_handed(&members, count / 20).await;
+    until_handed(&members, after).await;
     members.push(Member::start(&stage.part));
     let (connecting, _) = members[1].until_said("connecting").await;
     let (connected, _) = members[1].until_said("connected").await;
@@ -44,8 +45,10 @@ async fn join(count: u64, work: Duration) -> (f64, f64) {
 async fn who_joins_in_the_middle_has_work_within_a_second() {
     for round in 1..=rounds() {
         println!("round {round}: a second consumer joins, one partition");
-        for (count, work) in [(4_000, 1), (200, 50)] {
-            let (after_call, _) = join(count, Duration::from_millis(work)).await;
+        for (count, work, after) in
+            [(4_000, 1, 200), (200, 50, 10), (200, 50, 50), (200, 50, 100), (200, 50, 140)]
+        {
+            let (after_call, _) = join(count, Duration::from_millis(work), after).await;
             assert!(after_call < 1_000.0, "{after_call:.0} ms");
         }
     }
