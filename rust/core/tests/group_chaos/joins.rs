@@ -45,9 +45,7 @@ async fn join(count: u64, work: Duration, after: u64) -> (f64, f64) {
 async fn who_joins_in_the_middle_has_work_within_a_second() {
     for round in 1..=rounds() {
         println!("round {round}: a second consumer joins, one partition");
-        for (count, work, after) in
-            [(4_000, 1, 200), (200, 50, 10), (200, 50, 50), (200, 50, 100), (200, 50, 140)]
-        {
+        for (count, work, after) in [(4_000, 1, 200), (200, 50, 140)] {
             let (after_call, _) = join(count, Duration::from_millis(work), after).await;
             assert!(after_call < 1_000.0, "{after_call:.0} ms");
         }
