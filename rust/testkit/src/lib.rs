@@ -1,12 +1,14 @@
 //! Real servers and faulty networks for the tests of kafka-fast. Nothing of this is shipped.
 //!
 //! [`RealKafka`] starts Apache Kafka on this machine's loopback, on a free port and in a folder of its own, and stops it when
-//! it is dropped or when this process ends, in whatever way; [`RealRedis`] does the same with Redis. [`Proxy`] stands between
+//! it is dropped or when this process ends, in whatever way; [`RealRedis`] does the same with Redis, and [`Process`] with a
+//! program of the test's own. [`Proxy`] stands between
 //! a client and a server and misbehaves on demand. None of them knows anything of the client under test.
 
 #![allow(clippy::missing_panics_doc, reason = "a test that cannot have its server has failed")]
 
 mod kafka;
+mod process;
 mod proxy;
 mod redis;
 mod server;
@@ -14,6 +16,7 @@ mod server;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 pub use kafka::{Options, RealKafka};
+pub use process::Process;
 pub use proxy::{Fault, Proxy};
 pub use redis::{RealRedis, RedisOptions};
 

@@ -90,21 +90,30 @@ impl Server {
         started: &str,
         port: u16,
     ) -> Result<(), String> {
-        assert!(self.child.is_none(), "{} is running", self.name);
-        let child = self.child.insert(spawn(command).expect("a process can be started"));
-        self.guard.watch(Some(child.id()));
+        self.launch(command);
         let until = Instant::now() + START_WITHIN;
         // Its own word, not only the port: somebody else may have taken that meanwhile.
         while !self.log(log).contains(started)
             || TcpStream::connect_timeout(&loopback(port), Duration::from_secs(1)).is_err()
         {
-            let ended = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
-            if ended || Instant::now() > until {
+            if !self.runs() || Instant::now() > until {
                 return Err(format!("{} did not start:\n{}", self.name, self.tail(log)));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Starts `command`, made by [`command`](Self::command), and waits for nothing.
+    pub(crate) fn launch(&mut self, command: Command) {
+        assert!(self.child.is_none(), "{} is running", self.name);
+        let child = self.child.insert(spawn(command).expect("a process can be started"));
+        self.guard.watch(Some(child.id()));
+    }
+
+    /// Whether it was started and has not ended.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// SIGTERM, and SIGKILL when it has not ended within 20 s. Nothing to do when it does not run.

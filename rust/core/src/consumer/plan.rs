@@ -292,6 +292,30 @@ impl<B: Extent> State<B> {
         (known >= feed.high_watermark).then_some(known)
     }
 
+    /// Where the group stands in a topic that this consumer does not read.
+    pub(super) fn others_stand(&mut self, views: &[&PartitionView]) {
+        let of = |view: &&PartitionView| {
+            (Tp { topic: Arc::clone(&view.topic), partition: view.partition }, view.high_watermark)
+        };
+        self.others = views.iter().map(of).collect();
+    }
+
+    /// Where a watcher reads `tp` on for those who read it: its data is theirs, so only its end counts. `None` for what
+    /// this consumer reads itself.
+    pub(super) fn tail_of_others(&self, tp: &Tp) -> Option<i64> {
+        let ours = self.talk.topics().contains(&tp.topic);
+        self.others.get(tp).copied().filter(|_| !ours)
+    }
+
+    /// A watcher's poll of a partition of others is answered. Says whether the high watermark is news.
+    pub(super) fn polled_for_others(&mut self, tp: &Tp, high_watermark: i64) -> bool {
+        let known = self.others.get_mut(tp).filter(|known| **known < high_watermark);
+        known.is_some_and(|known| {
+            *known = high_watermark;
+            true
+        })
+    }
+
     /// A watcher's poll of `tp` at `position` is answered. Says whether the high watermark is news.
     pub(super) fn polled(
         &mut self,

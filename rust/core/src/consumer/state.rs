@@ -199,6 +199,9 @@ pub(super) struct State<B> {
     pub(super) uses: u64,
     /// Partitions whose high watermark was seen and not told to the group.
     pub(super) unsaid: BTreeSet<Tp>,
+    /// Partitions of topics that only other members read, with the high watermarks that the group knows. The organiser
+    /// watches them too.
+    pub(super) others: HashMap<Tp, i64>,
     /// The ids of the topics whose partitions were met: a topic deleted and created again has another.
     pub(super) topic_ids: HashMap<Arc<str>, Uuid>,
     last_key: u64,
@@ -224,6 +227,7 @@ impl<B: Extent> State<B> {
             busy: HashMap::new(),
             uses: 0,
             unsaid: BTreeSet::new(),
+            others: HashMap::new(),
             topic_ids: HashMap::new(),
             last_key: 0,
         }

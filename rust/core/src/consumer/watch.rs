@@ -5,6 +5,9 @@
 //! every leader, on a connection of its own, and publishes what it sees at once. What such a poll brings is kept: the
 //! unit that is claimed for it needs no fetch.
 //!
+//! Members may read different topics, and there is one organiser: it watches all that the group knows. Of what only others
+//! read it asks for the ends, with polls that bring next to nothing.
+//!
 //! A poll covers the partitions whose known records are all handed out or here. It cannot be changed while it waits at
 //! the broker, so while other partitions of that leader have a backlog (and may run dry any moment) it waits
 //! [`BUSY_WAIT`] only.
@@ -22,8 +25,8 @@ use super::publish::publish;
 use super::shared::Shared;
 use super::state::Tp;
 use super::stats::Counters;
-use crate::cluster::{Isolation, OffsetAt, OffsetQuery, Purpose};
-use crate::group::Event as GroupEvent;
+use crate::cluster::{Isolation, OffsetAt, OffsetQuery, Purpose, TopicMeta};
+use crate::group::{Event as GroupEvent, GroupError};
 use crate::wire::ErrorCode;
 
 /// Longest wait of a poll while some partition of the leader is not in it.
@@ -70,10 +73,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// Where the group is: other consumers take units too, and a partition they have drained needs watching.
 async fn look_at_group(shared: &Shared) {
-    let topics = shared.with(|state| state.topics());
-    match shared.coordinator.partitions(&topics).await {
-        Ok(views) => shared.with(|state| views.iter().for_each(|view| state.group_stands(view))),
-        Err(error) => tracing::debug!("asking the group where it is: {error}"),
+    if let Err(error) = look_at_partitions(shared).await {
+        tracing::debug!("asking the group where it is: {error}");
     }
     let events = shared.coordinator.events().await.unwrap_or_default();
     for event in events {
@@ -85,11 +86,40 @@ async fn look_at_group(shared: &Shared) {
     }
 }
 
-/// The brokers that lead a partition of our topics.
+async fn look_at_partitions(shared: &Shared) -> Result<(), GroupError> {
+    let ours = shared.with(|state| state.topics());
+    let mut topics = shared.coordinator.topics().await?;
+    topics.retain(|topic| !ours.contains(topic));
+    let unseen: Vec<_> =
+        topics.iter().filter(|topic| shared.cluster.cached_topic(topic).is_none()).cloned().collect();
+    if !unseen.is_empty()
+        && let Err(error) = shared.cluster.refresh(&unseen, LEADERS_EVERY).await
+    {
+        tracing::debug!("topics that other members read: {error}");
+    }
+    topics.extend_from_slice(&ours);
+    let views = shared.coordinator.partitions(&topics).await?;
+    let (ours, others): (Vec<_>, Vec<_>) = views.iter().partition(|view| ours.contains(&view.topic));
+    shared.with(|state| {
+        ours.into_iter().for_each(|view| state.group_stands(view));
+        state.others_stand(&others);
+    });
+    Ok(())
+}
+
+/// What is known of all topics that are watched.
+fn watched(shared: &Shared) -> Vec<Arc<TopicMeta>> {
+    let topics: BTreeSet<Arc<str>> = shared.with(|state| {
+        let others = state.others.keys().map(|tp| Arc::clone(&tp.topic));
+        state.topics().into_iter().chain(others).collect()
+    });
+    topics.iter().filter_map(|topic| shared.cluster.cached_topic(topic)).collect()
+}
+
+/// The brokers that lead a partition that is watched.
 fn leaders(shared: &Shared) -> BTreeSet<i32> {
-    let topics = shared.with(|state| state.topics());
-    let metas = topics.iter().filter_map(|topic| shared.cluster.cached_topic(topic));
-    metas
+    watched(shared)
+        .iter()
         .flat_map(|meta| meta.partitions.iter().filter_map(|p| Some(p.leader?.node)).collect::<Vec<_>>())
         .collect()
 }
@@ -123,8 +153,7 @@ async fn poll_leader(shared: Arc<Shared>, node: i32) {
 
 /// What to poll at `node`, and whether that is all it leads.
 fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
-    let topics = shared.with(|state| state.topics());
-    let metas: Vec<_> = topics.iter().filter_map(|topic| shared.cluster.cached_topic(topic)).collect();
+    let metas = watched(shared);
     let mut all = true;
     let mut wants = Vec::new();
     shared.with(|state| {
@@ -132,7 +161,7 @@ fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
             for partition in &meta.partitions {
                 let Some(leader) = partition.leader.filter(|leader| leader.node == node) else { continue };
                 let tp = Tp { topic: Arc::clone(&meta.name), partition: partition.index };
-                match state.tail(&tp) {
+                match state.tail_of_others(&tp).or_else(|| state.tail(&tp)) {
                     Some(position) => wants.push(Want { tp, position, bytes: 0, epoch: leader.epoch }),
                     None => all = false,
                 }
@@ -146,7 +175,11 @@ fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
 async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: bool) -> bool {
     // Half of what is free, so that units' fetches are not refused because of what may never come.
     let share = (shared.budget.room() / 2 / wants.len()).clamp(PIECE_LEAST / 4, POLL_BYTES);
-    wants.iter_mut().for_each(|want| want.bytes = share);
+    shared.with(|state| {
+        let of_others = |tp| state.tail_of_others(tp).is_some();
+        // A broker that has something to send sends a batch all the same; it is thrown away.
+        wants.iter_mut().for_each(|want| want.bytes = if of_others(&want.tp) { 1 } else { share });
+    });
     let wait = if all { shared.conf.max_wait } else { shared.conf.max_wait.min(BUSY_WAIT) };
     let answer =
         fetch::call(shared, node, Purpose::LongPoll, &wants, wait, shared.conf.min_bytes.max(1)).await;
@@ -167,7 +200,11 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
         let (tp, position, epoch) = (part.want.tp, part.want.position, part.want.epoch);
         match part.error {
             ErrorCode::NONE => {
-                if shared.with(|state| state.polled(&tp, position, part.pieces, part.high_watermark, epoch)) {
+                let is_news = shared.with(|state| match state.tail_of_others(&tp) {
+                    Some(_) => state.polled_for_others(&tp, part.high_watermark),
+                    None => state.polled(&tp, position, part.pieces, part.high_watermark, epoch),
+                });
+                if is_news {
                     let (high_watermark, log_start) = (part.high_watermark, part.log_start);
                     seen.push(Seen { tp, high_watermark, log_start, epoch });
                 }

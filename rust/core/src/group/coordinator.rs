@@ -134,6 +134,14 @@ impl Coordinator {
         }
     }
 
+    /// All topics that the group knows, whoever reads them.
+    pub async fn topics(&self) -> Result<Vec<Arc<str>>, GroupError> {
+        match self {
+            Self::Embedded(group) => group.step(|state, _| state.topics()),
+            Self::Redis(group) => group.topics().await,
+        }
+    }
+
     /// See [`GroupState::partitions`].
     pub async fn partitions(&self, topics: &[Arc<str>]) -> Result<Vec<PartitionView>, GroupError> {
         match self {

@@ -220,6 +220,25 @@ async fn topics_are_added_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_organiser_watches_what_others_read() {
+    let (one, mut two) = (Bench::new(1).await, Bench::new(1).await);
+    two.group.clone_from(&one.group);
+    let organiser = one.consumer().await;
+    let _reader = organiser.reader();
+    while !organiser.stats().organiser {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let other = two.consumer().await;
+    let mut reader = other.reader();
+    for expected in 0..3 {
+        assert!(tokio::time::timeout(Duration::from_millis(200), reader.next()).await.is_err());
+        two.produce(0, expected, 1, 1).await;
+        assert_eq!(number(&next(&mut reader).await), expected);
+    }
+    assert!(organiser.stats().organiser && !other.stats().organiser);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_waits_for_the_record_in_hand_and_ends_every_reader() {
     let bench = Bench::new(1).await;
     bench.produce(0, 0, 2, 2).await;

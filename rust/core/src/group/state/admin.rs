@@ -113,6 +113,11 @@ impl GroupState {
         ids.len()
     }
 
+    /// All topics, in no order.
+    pub fn topics(&self) -> Vec<Arc<str>> {
+        self.topics.keys().cloned().collect()
+    }
+
     /// The partitions of these topics.
     pub fn partitions(&self, topics: &[Arc<str>]) -> Vec<PartitionView> {
         let of = |topic| self.partitions_of(topic);
