@@ -30,9 +30,6 @@ fn id(name: &str, topics: &[Arc<str>]) -> Option<UnitId> {
     Some(UnitId { topic, partition: partition.parse().ok()?, carved_at: carved_at.parse().ok()? })
 }
 
-/// A partition and its open units, `[from, to)`.
-pub(crate) type Opened = (PartitionView, Vec<(i64, i64)>);
-
 fn bad(what: &str) -> GroupError {
     GroupError::Strange(format!("a script answered {what}"))
 }
@@ -361,12 +358,12 @@ impl RedisGroup {
         Ok(views)
     }
 
-    /// Partitions of a topic with their open units, at one moment, as [`Self::reconciled_partitions`]. At most 500 at a time: Redis serves nobody else meanwhile.
-    pub(crate) async fn open_units(
+    /// Partitions of a topic with their open units, `[first not handled, end)`, at one moment, as [`Self::reconciled_partitions`]. At most 500 at a time: Redis serves nobody else meanwhile.
+    pub async fn open_units(
         &self,
         topic: &Arc<str>,
         partitions: &[i32],
-    ) -> Result<Vec<Opened>, GroupError> {
+    ) -> Result<Vec<(PartitionView, Vec<(i64, i64)>)>, GroupError> {
         let mut found = Vec::with_capacity(partitions.len());
         for partitions in partitions.chunks(AT_ONCE) {
             let call = |open: &Open| {
