@@ -16,8 +16,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` with `args`; `envs` come on top of the environment of this process, and values may name files of
-    /// the folder by way of `folder`.
+    /// Starts `program` with `args`. `envs` is told the folder, and says what comes on top of the environment of this process.
     pub fn start<A: AsRef<OsStr>>(
         program: impl AsRef<OsStr>,
         args: impl IntoIterator<Item = A>,
