@@ -152,9 +152,12 @@ apis! {
     api_versions: ApiVersionsRequest ApiVersionsResponse,
     create_topics: CreateTopicsRequest CreateTopicsResponse,
     fetch: FetchRequest FetchResponse,
+    find_coordinator: FindCoordinatorRequest FindCoordinatorResponse,
     init_producer_id: InitProducerIdRequest InitProducerIdResponse,
     list_offsets: ListOffsetsRequest ListOffsetsResponse,
     metadata: MetadataRequest MetadataResponse,
+    offset_commit: OffsetCommitRequest OffsetCommitResponse,
+    offset_fetch: OffsetFetchRequest OffsetFetchResponse,
     offset_for_leader_epoch: OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
     produce: ProduceRequest ProduceResponse,
 }
