@@ -8,6 +8,8 @@
 //! [`Embedded`] keeps the state in this process: a group without Redis, and the oracle for the one with it.
 //! `docs/GROUPS.md` is the contract.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "the mirror in Kafka is to use it"))]
+mod commit;
 mod coordinator;
 mod embedded;
 mod redis;
