@@ -154,6 +154,8 @@ fn refusable((topic, partition): &(Arc<str>, i32), known: Option<&CommittedOffse
 struct Again {
     open: Vec<usize>,
     why: Option<Arc<str>>,
+    /// In smaller requests.
+    halve: bool,
 }
 
 impl Again {
@@ -212,20 +214,26 @@ impl Talk<'_> {
     async fn commit_all(&mut self, commits: &[OffsetCommit]) -> Result<Vec<CommitOutcome>, CommitError> {
         let mut outcomes = vec![None; commits.len()];
         let mut todo = chunks(&self.group, commits);
-        while let Some(chunk) = todo.pop_front() {
+        let mut most = PARTITIONS_MAX;
+        while let Some(mut chunk) = todo.pop_front() {
+            if chunk.len() > most {
+                todo.push_front(chunk.split_off(most));
+            }
             let mut again = Again::default();
-            let mut halve = false;
             let (broker, codes) = self.commit(commits, &chunk).await?;
             for (i, code) in chunk.iter().zip(codes) {
                 match code {
                     Some(ErrorCode::NONE) => outcomes[*i] = Some(Ok(())),
-                    // The whole of it is too large for the coordinator's batch.
                     Some(ErrorCode::INVALID_COMMIT_OFFSET_SIZE) if chunk.len() > 1 => {
-                        halve = true;
                         again.push(*i, ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
+                        again.halve = true;
                     }
                     Some(code) if of_a_partition(code) => outcomes[*i] = Some(Err(code)),
-                    Some(code) => again.push(*i, self.judge(&broker, code)?),
+                    Some(code) => {
+                        again.push(*i, self.judge(&broker, code)?);
+                        // How Kafka 4 says that the whole is too large for its batch; before it said so.
+                        again.halve |= code == ErrorCode::UNKNOWN_SERVER_ERROR;
+                    }
                     None => again.push(*i, format_args!("{broker} did not say what became of it")),
                 }
             }
@@ -233,11 +241,9 @@ impl Talk<'_> {
                 self.went_well();
                 continue;
             };
-            if halve {
-                let upper = again.open.split_off(again.open.len() / 2);
-                todo.push_front(upper);
-            } else {
-                self.again(&why).await?;
+            self.again(&why).await?;
+            if again.halve {
+                most = chunk.len().div_ceil(2);
             }
             todo.push_front(again.open);
         }
