@@ -1,3 +1,6 @@
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.PrintStream;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
@@ -13,6 +16,8 @@ public class Stranger {
     static Thread member;
 
     public static void main(String[] args) throws Exception {
+        // Whatever the machine's language.
+        System.setOut(new PrintStream(new FileOutputStream(FileDescriptor.out), true, "UTF-8"));
         Map<String, Object> conf = new HashMap<>();
         conf.put("bootstrap.servers", args[0]);
         try (Admin admin = Admin.create(conf); Scanner lines = new Scanner(System.in)) {

@@ -2,7 +2,7 @@
 
 mod stranger;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use kafka_fast::cluster::*;
@@ -20,6 +20,18 @@ async fn connect(bootstrap: &str) -> Cluster {
 /// Starting a broker blocks.
 async fn shared() -> &'static str {
     tokio::task::spawn_blocking(RealKafka::shared).await.unwrap()
+}
+
+/// A broker with rights, small batches and metadata of any size, for this process.
+async fn peculiar() -> String {
+    static KAFKA: OnceLock<RealKafka> = OnceLock::new();
+    let options = Options::new()
+        .property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+        .property("allow.everyone.if.no.acl.found", "true")
+        .property("offset.metadata.max.bytes", "40000")
+        .property("message.max.bytes", "60000");
+    let start = move || KAFKA.get_or_init(|| RealKafka::start(&options)).address();
+    tokio::task::spawn_blocking(start).await.unwrap()
 }
 
 async fn start(options: Options) -> RealKafka {
@@ -82,6 +94,7 @@ async fn offsets_are_kept_and_seen_by_kafkas_own_clients() {
     let mut seen: Vec<String> =
         stranger.ask(&format!("offsets {group}")).split(' ').map(str::to_owned).collect();
     seen.retain(|word| word.contains('='));
+    seen.sort();
     let mut expected =
         [format!("{one}-0=0/0/é"), format!("{one}-2=17/0/of"), format!("{two}-0=1099511627776/0/")];
     expected.sort();
@@ -153,8 +166,7 @@ async fn asking_whether_one_may_commit_changes_nothing() {
     assert_eq!(stranger.ask(&format!("offsets {group}")), format!("{topic}-0=5/0/as it was"));
 
     // A coordinator that takes metadata of any size keeps what it has, or nothing.
-    let kafka = start(Options::new().property("offset.metadata.max.bytes", "100000")).await;
-    let cluster = connect(&kafka.address()).await;
+    let cluster = connect(&peculiar().await).await;
     let topic = self::topic(&cluster, 1).await;
     let here = [(topic.clone(), 0)];
     cluster.may_commit(&group, &here, 20 * SEC).await.unwrap();
@@ -167,16 +179,16 @@ async fn asking_whether_one_may_commit_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_not_is_told_which_right_to_grant() {
-    let options = Options::new()
-        .property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
-        .property("allow.everyone.if.no.acl.found", "true");
-    let kafka = start(options).await;
-    let broker = kafka.address();
+    let broker = peculiar().await;
     let (cluster, mut stranger) = tokio::join!(connect(&broker), stranger(&broker));
     let (open, shut) = (topic(&cluster, 1).await, topic(&cluster, 1).await);
     keep(&cluster, "open", &[commit(&open, 0, 5, ""), commit(&shut, 0, 5, "")]).await;
     assert_eq!(stranger.ask("forbid GROUP shut"), "forbidden");
     assert_eq!(stranger.ask(&format!("forbid TOPIC {shut}")), "forbidden");
+    // The broker hears of it a moment later than the controller.
+    while cluster.may_commit("open", &[(shut.clone(), 0)], 10 * SEC).await.is_ok() {
+        tokio::time::sleep(SEC / 50).await;
+    }
 
     let text = format!(
         "This user may not commit offsets of consumer group \"shut\" (GROUP_AUTHORIZATION_FAILED from {broker}): grant READ on the \
@@ -211,8 +223,7 @@ async fn who_may_not_is_told_which_right_to_grant() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_commit_is_cut_to_what_the_coordinator_takes() {
-    let kafka = start(Options::new().property("message.max.bytes", "60000")).await;
-    let cluster = connect(&kafka.address()).await;
+    let cluster = connect(&peculiar().await).await;
     let topic = topic(&cluster, 100).await;
     let metadata = "m".repeat(4096);
     // Twice a partition: the last one stands.
