@@ -134,15 +134,28 @@ impl RealKafka {
 
     /// `java CLASS`, its output in a file.
     fn java(&self, class: &str, log: &str) -> Command {
-        let java = std::env::var("KAFKA_FAST_JAVA").unwrap_or_else(|_| "java".to_owned());
-        let mut command = self.server.command(java, log);
+        let mut command = self.server.command(java(), log);
         command
             .args(["-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"])
-            .args(["-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info", "-cp"])
-            .arg(format!("{}/*", jars().display()))
+            .args(["-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info", "-cp", &class_path()])
             .arg(class);
         command
     }
+}
+
+/// `java` that finds Kafka's own classes, its clients among them; what it runs is the caller's to say.
+pub fn java_with_kafka() -> Command {
+    let mut command = Command::new(java());
+    command.args(["-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", &class_path()]);
+    command
+}
+
+fn java() -> String {
+    std::env::var("KAFKA_FAST_JAVA").unwrap_or_else(|_| "java".to_owned())
+}
+
+fn class_path() -> String {
+    format!("{}/*", jars().display())
 }
 
 /// Where `./dev` keeps Kafka's jars.

@@ -15,7 +15,7 @@ mod server;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-pub use kafka::{Options, RealKafka};
+pub use kafka::{Options, RealKafka, java_with_kafka};
 pub use process::Process;
 pub use proxy::{Fault, Proxy};
 pub use redis::{RealRedis, RedisOptions};

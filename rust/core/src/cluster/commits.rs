@@ -1,298 +1,380 @@
-//! A group's offsets in Kafka: committed and read by one who is no member of the group.
+//! A group's offsets in Kafka, committed and read by one who is no member of the group.
 //!
-//! The broker that keeps them - the group's coordinator - is asked for, remembered, and asked for again when it says that
-//! it is not the one (any more). A commit of offsets may be repeated: it says where the group stands, not what was added.
+//! A coordinator takes such a commit from everybody who may READ the group and the topic, as long as the group has no members. It
+//! may be sent any number of times: it says where the group stands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
-
-use super::{Cluster, Purpose};
-use crate::error::ErrorKind;
-use crate::net::{BackOff, CallError, Span};
+use super::Cluster;
+use super::commit_error::CommitError;
+use super::coordinator::Talk;
+use crate::wire::ErrorCode;
 use crate::wire::messages::{
-    FindCoordinatorRequest, OffsetCommitPartition, OffsetCommitRequest, OffsetCommitTopic,
-    OffsetFetchRequest, OffsetFetchTopic,
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest,
+    OffsetFetchRequestTopic, OffsetFetchResponse,
 };
-use crate::wire::{ErrorCode, Request};
 
-/// Pause between two tries.
-const TRY_AGAIN: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(1));
-/// Partitions in one request: each may carry 4 KB of metadata, and brokers take a commit as one batch of at most 1 MB
-/// (`message.max.bytes`).
-const AT_ONCE: usize = 200;
-/// Partitions read in one request.
-const READ_AT_ONCE: usize = 2_000;
+/// Partitions in one request.
+const PARTITIONS_MAX: usize = 1000;
+
+/// What a request may grow to as the coordinator writes it: one batch of the topic of all offsets, which takes 1 MiB
+/// (`message.max.bytes`). Where less is allowed the coordinator says so, and the request is halved.
+const BATCH_MAX: usize = 512 << 10;
+
+/// What a partition takes in that batch beyond its names and its metadata, and more.
+const RECORD: usize = 80;
+
+/// The longest metadata that the protocol takes; brokers take less (`offset.metadata.max.bytes`, 4096 by default).
+const METADATA_MAX: usize = i16::MAX as usize;
+
+/// Of a name that no topic has; see [`Cluster::may_commit`].
+const NO_TOPIC: &str = "kafka-fast-no-topic";
 
 /// An offset to commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
+pub struct OffsetCommit {
     /// The topic.
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// The first offset not handled.
+    /// The first offset that is not handled.
     pub offset: i64,
-    /// The leader epoch of what was handled, -1 if not known (KIP-320).
+    /// The leader epoch of the last record handled, -1 when it is not known (KIP-320).
     pub leader_epoch: i32,
-    /// Whatever the committer wants to find again; brokers take 4096 bytes (`offset.metadata.max.bytes`).
+    /// Any text; brokers take 4096 characters (`offset.metadata.max.bytes`).
     pub metadata: String,
 }
 
-/// Why offsets were not committed or read.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommitError {
-    /// The user may not use the group.
-    #[error(
-        "This user may not use consumer group \"{group}\" (GROUP_AUTHORIZATION_FAILED): grant READ on the group, or set \
-         mirror off (then losing Redis loses the positions)"
-    )]
-    GroupNotAuthorized {
-        /// The group.
-        group: Arc<str>,
-    },
-    /// The user may not commit a topic's offsets.
-    #[error(
-        "This user may not commit offsets of topic \"{topic}\" to group \"{group}\" (TOPIC_AUTHORIZATION_FAILED): grant READ on \
-         the topic"
-    )]
-    TopicNotAuthorized {
-        /// The group.
-        group: Arc<str>,
-        /// The topic.
-        topic: Arc<str>,
-    },
-    /// Other clients are members of a Kafka group of that name.
-    #[error(
-        "Kafka has a group \"{group}\" that other clients are members of ({code}): choose another name, end those clients, or set \
-         mirror off"
-    )]
-    InUse {
-        /// The group.
-        group: Arc<str>,
-        /// What the broker said.
-        code: ErrorCode,
-    },
-    /// The broker refuses for another reason.
-    #[error("Group \"{group}\": the broker refuses to keep or tell offsets: {code}")]
-    Refused {
-        /// The group.
-        group: Arc<str>,
-        /// What the broker said.
-        code: ErrorCode,
-    },
-    /// The coordinator was not found or did not answer in time.
-    #[error("Group \"{group}\": offsets were neither kept nor told within {}: {error}", Span(*.within))]
-    Timeout {
-        /// The group.
-        group: Arc<str>,
-        /// How long was tried.
-        within: Duration,
-        /// What the last try failed with.
-        error: Arc<str>,
-    },
-    /// The cluster was closed.
-    #[error("the client was closed")]
-    Closed,
+/// What is committed of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The offset; -1 when none is committed.
+    pub offset: i64,
+    /// The leader epoch it was committed with, -1 when the committer did not know it.
+    pub leader_epoch: i32,
+    /// The text it was committed with.
+    pub metadata: String,
 }
 
-impl CommitError {
-    /// The class of the error.
-    pub const fn kind(&self) -> ErrorKind {
-        match self {
-            Self::GroupNotAuthorized { .. } | Self::TopicNotAuthorized { .. } => ErrorKind::Authorization,
-            Self::InUse { .. } => ErrorKind::Config,
-            Self::Refused { .. } => ErrorKind::Group,
-            Self::Timeout { .. } => ErrorKind::Timeout,
-            Self::Closed => ErrorKind::Closed,
-        }
-    }
-}
-
-/// What became of one try.
-enum Tried<R> {
-    Done(R),
-    /// Another broker, or later.
-    Again(Arc<str>),
-}
+/// What became of one [`OffsetCommit`]: topic, partition, and the broker's error if the offset was not taken.
+pub type CommitOutcome = (Arc<str>, i32, Result<(), ErrorCode>);
 
 impl Cluster {
-    /// Commits offsets to Kafka's own group of this name, as one who is no member: the group must have none. All are kept, or
-    /// an error says why some are not.
+    /// Commits offsets to Kafka's own group of this name, as one who is no member of it. Waits until the coordinator has
+    /// kept them, `timeout` in all; coordinators that move, load or do not answer are waited for. The outcomes are in the
+    /// order of `commits`: `Err` is what concerns one partition alone (`UNKNOWN_TOPIC_OR_PARTITION`,
+    /// `TOPIC_AUTHORIZATION_FAILED`, `OFFSET_METADATA_TOO_LARGE`, `INVALID_COMMIT_OFFSET_SIZE`), and the others were kept.
     ///
-    /// Coordinators that move, load or are away are waited for, `timeout` in all.
+    /// Of a group without members an offset expires `offsets.retention.minutes` (7 days by default) after it was last
+    /// *committed* (KIP-211): who wants it kept commits it again, also when it did not move.
+    ///
+    /// # Errors
+    /// What concerns the whole group, see [`CommitError`]. Part of the offsets may have been kept.
     ///
     /// # Cancel safety
-    /// Dropping the future may leave some of the offsets committed. Committing again is harmless.
+    /// Dropping the future may leave some of the offsets committed. After that, and after a time-out, a commit that is on
+    /// its way may be carried out later, even after a newer one over another connection.
     pub async fn commit_offsets(
         &self,
-        group: &Arc<str>,
-        commits: &[Commit],
+        group: &str,
+        commits: &[OffsetCommit],
         timeout: Duration,
-    ) -> Result<(), CommitError> {
-        let deadline = Instant::now() + timeout;
-        for commits in commits.chunks(AT_ONCE) {
-            let mut topics: Vec<OffsetCommitTopic> = Vec::new();
-            let mut places: HashMap<&str, usize> = HashMap::new();
-            for commit in commits {
-                let place = *places.entry(&commit.topic).or_insert_with(|| {
-                    topics
-                        .push(OffsetCommitTopic { name: Arc::clone(&commit.topic), partitions: Vec::new() });
-                    topics.len() - 1
-                });
-                topics[place].partitions.push(OffsetCommitPartition {
-                    partition_index: commit.partition,
-                    committed_offset: commit.offset,
-                    committed_leader_epoch: commit.leader_epoch,
-                    committed_metadata: Some(commit.metadata.as_str().into()),
-                });
-            }
-            let group_id = Arc::clone(group);
-            let request = OffsetCommitRequest {
-                group_id,
-                generation_id_or_member_epoch: -1,
-                topics,
-                ..Default::default()
-            };
-            self.ask_coordinator(group, &request, deadline, timeout, |answer| {
-                let codes = answer.topics.iter().flat_map(|topic| {
-                    topic.partitions.iter().map(|p| (&topic.name, ErrorCode(p.error_code)))
-                });
-                let mut again = None;
-                for (topic, code) in codes.filter(|(_, code)| *code != ErrorCode::NONE) {
-                    // A partition that was deleted meanwhile has no position to keep.
-                    if code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
-                        continue;
-                    }
-                    again = Some(judge(group, Some(topic), code)?);
-                }
-                Ok(again.map_or(Tried::Done(()), Tried::Again))
-            })
-            .await?;
-        }
-        Ok(())
+    ) -> Result<Vec<CommitOutcome>, CommitError> {
+        Talk::new(self, group, timeout).commit_all(commits).await
     }
 
-    /// What is committed of these partitions, in their order; `None` for those that nothing is committed of. Brokers, time-outs
-    /// and cancelling as [`commit_offsets`](Self::commit_offsets).
+    /// What is committed of these partitions to Kafka's own group of this name: one answer for each, in their order; offset
+    /// -1 when none is, also when the group, the topic or the partition does not exist.
+    ///
+    /// What an open transaction is about to commit is not waited for (`require_stable` of KIP-447): a mirror has none, and a
+    /// lower offset repeats records, but skips none.
+    ///
+    /// # Errors
+    /// What concerns the group, or a topic whose offsets may not be read; see [`CommitError`]. Waits as
+    /// [`commit_offsets`](Self::commit_offsets) does, `timeout` in all.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the answers.
     pub async fn committed_offsets(
         &self,
-        group: &Arc<str>,
+        group: &str,
         partitions: &[(Arc<str>, i32)],
         timeout: Duration,
-    ) -> Result<Vec<Option<Commit>>, CommitError> {
-        let deadline = Instant::now() + timeout;
-        let mut found: HashMap<(Arc<str>, i32), Commit> = HashMap::new();
-        for wanted in partitions.chunks(READ_AT_ONCE) {
-            let mut topics: Vec<OffsetFetchTopic> = Vec::new();
-            for (topic, partition) in wanted {
-                match topics.iter_mut().find(|t| t.name == *topic) {
-                    Some(topic) => topic.partition_indexes.push(*partition),
-                    None => topics.push(OffsetFetchTopic {
-                        name: Arc::clone(topic),
-                        partition_indexes: vec![*partition],
-                    }),
-                }
-            }
-            let request = OffsetFetchRequest { group_id: Arc::clone(group), topics, require_stable: false };
-            let answer = self.ask_coordinator(group, &request, deadline, timeout, |answer| {
-                let code = ErrorCode(answer.error_code);
-                if code != ErrorCode::NONE {
-                    return Ok(Tried::Again(judge(group, None, code)?));
-                }
-                let partitions =
-                    answer.topics.iter().flat_map(|t| t.partitions.iter().map(move |p| (&t.name, p)));
-                for (topic, p) in partitions {
-                    let code = ErrorCode(p.error_code);
-                    if code != ErrorCode::NONE && code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
-                        return Ok(Tried::Again(judge(group, Some(topic), code)?));
-                    }
-                }
-                Ok(Tried::Done(answer.topics))
-            });
-            for topic in answer.await? {
-                for p in topic.partitions.into_iter().filter(|p| p.committed_offset >= 0) {
-                    let (topic, metadata) =
-                        (Arc::clone(&topic.name), p.metadata.as_deref().unwrap_or("").to_owned());
-                    let (partition, offset, leader_epoch) =
-                        (p.partition_index, p.committed_offset, p.committed_leader_epoch);
-                    let commit =
-                        Commit { topic: Arc::clone(&topic), partition, offset, leader_epoch, metadata };
-                    found.insert((topic, partition), commit);
-                }
-            }
-        }
-        Ok(partitions.iter().map(|tp| found.remove(tp)).collect())
+    ) -> Result<Vec<CommittedOffset>, CommitError> {
+        Talk::new(self, group, timeout).committed_all(partitions).await
     }
 
-    /// Asks the group's coordinator until it answers to the point.
-    async fn ask_coordinator<R: Request, T>(
+    /// Whether [`commit_offsets`](Self::commit_offsets) would be taken, without committing anything: whether this user may
+    /// commit to the group, and to the topics of `partitions`, and whether the group is free of members.
+    ///
+    /// The latter is only seen by a commit for a partition that exists; topics that do not exist (yet) are no error. A
+    /// group that does not exist may be listed for some minutes, as one without members and offsets.
+    ///
+    /// # Errors
+    /// Those that commits would have; see [`CommitError`]. Waits for the coordinator, `timeout` in all.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the question.
+    pub async fn may_commit(
         &self,
-        group: &Arc<str>,
-        request: &R,
-        deadline: Instant,
-        within: Duration,
-        take: impl Fn(R::Response) -> Result<Tried<T>, CommitError>,
-    ) -> Result<T, CommitError> {
-        let mut pause = TRY_AGAIN;
-        loop {
-            let why = match self.ask_once(group, request, deadline).await {
-                Ok(answer) => match take(answer)? {
-                    Tried::Done(done) => return Ok(done),
-                    Tried::Again(why) => why,
-                },
-                Err(CallError::Closed) => return Err(CommitError::Closed),
-                Err(error) => error.to_string().into(),
-            };
-            self.inner().coordinators.lock().remove(group);
-            let again = Instant::now() + pause.fail();
-            if again >= deadline {
-                return Err(CommitError::Timeout { group: Arc::clone(group), within, error: why });
-            }
-            sleep_until(again).await;
-        }
-    }
-
-    async fn ask_once<R: Request>(
-        &self,
-        group: &Arc<str>,
-        request: &R,
-        deadline: Instant,
-    ) -> Result<R::Response, CallError> {
-        let left = || deadline.saturating_duration_since(Instant::now()).min(self.inner().request_timeout);
-        let known = self.inner().coordinators.lock().get(group).copied();
-        let node = match known {
-            Some(node) => node,
-            None => {
-                let question = FindCoordinatorRequest { key: Arc::clone(group), key_type: 0 };
-                let answer = self.call_any(Purpose::Control, &question, left()).await?;
-                // One that is not there yet has id -1, and is not known to us.
-                self.inner().coordinators.lock().insert(Arc::clone(group), answer.node_id);
-                answer.node_id
-            }
-        };
-        self.call(node, Purpose::Control, request, left()).await
+        group: &str,
+        partitions: &[(Arc<str>, i32)],
+        timeout: Duration,
+    ) -> Result<(), CommitError> {
+        let mut topics: Vec<(Arc<str>, i32)> = Vec::new();
+        let mut seen = HashSet::new();
+        topics.extend(partitions.iter().filter(|(topic, _)| seen.insert(topic)).cloned());
+        Talk::new(self, group, timeout).probe(topics).await
     }
 }
 
-/// Whether an error is for good; else its name.
-fn judge(group: &Arc<str>, topic: Option<&Arc<str>>, code: ErrorCode) -> Result<Arc<str>, CommitError> {
-    let group = Arc::clone(group);
-    Err(match code {
-        ErrorCode::GROUP_AUTHORIZATION_FAILED => CommitError::GroupNotAuthorized { group },
-        ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-            CommitError::TopicNotAuthorized { group, topic: topic.map_or_else(|| "".into(), Arc::clone) }
+/// A commit that a coordinator refuses for its metadata, and for that only after it would have refused it for the group. A
+/// coordinator that takes metadata of that size is not known; it would keep what is committed already, or nothing (-1).
+fn refusable((topic, partition): &(Arc<str>, i32), known: Option<&CommittedOffset>) -> OffsetCommit {
+    let mut metadata = known.map_or_else(String::new, |k| k.metadata.clone());
+    metadata.extend(std::iter::repeat_n(' ', METADATA_MAX.saturating_sub(metadata.len())));
+    OffsetCommit {
+        topic: topic.clone(),
+        partition: *partition,
+        offset: known.map_or(-1, |k| k.offset),
+        leader_epoch: known.map_or(-1, |k| k.leader_epoch),
+        metadata,
+    }
+}
+
+/// What has to be asked again, and why.
+#[derive(Debug, Default)]
+struct Again {
+    open: Vec<usize>,
+    why: Option<Arc<str>>,
+    /// In smaller requests.
+    halve: bool,
+}
+
+impl Again {
+    fn push(&mut self, i: usize, why: impl fmt::Display) {
+        self.open.push(i);
+        self.why.get_or_insert_with(|| why.to_string().into());
+    }
+}
+
+/// What concerns one partition and says nothing of the others, nor of the group.
+fn of_a_partition(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            | ErrorCode::TOPIC_AUTHORIZATION_FAILED
+            | ErrorCode::OFFSET_METADATA_TOO_LARGE
+            | ErrorCode::INVALID_COMMIT_OFFSET_SIZE
+    )
+}
+
+/// The places of the commits that go into one request each.
+fn chunks(group: &str, commits: &[OffsetCommit]) -> VecDeque<Vec<usize>> {
+    let mut chunks = VecDeque::new();
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    for (i, commit) in commits.iter().enumerate() {
+        let size = RECORD + group.len() + commit.topic.len() + commit.metadata.len();
+        if !chunk.is_empty() && (bytes + size > BATCH_MAX || chunk.len() == PARTITIONS_MAX) {
+            chunks.push_back(std::mem::take(&mut chunk));
+            bytes = 0;
         }
-        ErrorCode::UNKNOWN_MEMBER_ID
-        | ErrorCode::ILLEGAL_GENERATION
-        | ErrorCode::REBALANCE_IN_PROGRESS
-        | ErrorCode::FENCED_MEMBER_EPOCH
-        | ErrorCode::STALE_MEMBER_EPOCH
-        | ErrorCode::GROUP_ID_NOT_FOUND => CommitError::InUse { group, code },
-        code if code.retriable() => return Ok(code.to_string().into()),
-        code => CommitError::Refused { group, code },
-    })
+        chunk.push(i);
+        bytes += size;
+    }
+    if !chunk.is_empty() {
+        chunks.push_back(chunk);
+    }
+    chunks
+}
+
+/// Items by topic, in the order the topics first come.
+fn by_topic<'a, T>(items: impl Iterator<Item = (&'a Arc<str>, T)>) -> Vec<(Arc<str>, Vec<T>)> {
+    let mut topics: Vec<(Arc<str>, Vec<T>)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (topic, item) in items {
+        let place = *places.entry(topic).or_insert_with(|| {
+            topics.push((topic.clone(), Vec::new()));
+            topics.len() - 1
+        });
+        topics[place].1.push(item);
+    }
+    topics
+}
+
+impl Talk<'_> {
+    async fn commit_all(&mut self, commits: &[OffsetCommit]) -> Result<Vec<CommitOutcome>, CommitError> {
+        let mut outcomes = vec![None; commits.len()];
+        let mut todo = chunks(&self.group, commits);
+        let mut most = PARTITIONS_MAX;
+        while let Some(mut chunk) = todo.pop_front() {
+            if chunk.len() > most {
+                todo.push_front(chunk.split_off(most));
+            }
+            let mut again = Again::default();
+            let (broker, codes) = self.commit(commits, &chunk).await?;
+            for (i, code) in chunk.iter().zip(codes) {
+                match code {
+                    Some(ErrorCode::NONE) => outcomes[*i] = Some(Ok(())),
+                    Some(ErrorCode::INVALID_COMMIT_OFFSET_SIZE) if chunk.len() > 1 => {
+                        again.push(*i, ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
+                        again.halve = true;
+                    }
+                    Some(code) if of_a_partition(code) => outcomes[*i] = Some(Err(code)),
+                    Some(code) => {
+                        again.push(*i, self.judge(&broker, code)?);
+                        // How Kafka 4 says that the whole is too large for its batch; before it said so.
+                        again.halve |= code == ErrorCode::UNKNOWN_SERVER_ERROR;
+                    }
+                    None => again.push(*i, format_args!("{broker} did not say what became of it")),
+                }
+            }
+            let Some(why) = again.why else {
+                self.went_well();
+                continue;
+            };
+            self.again(&why).await?;
+            if again.halve {
+                most = chunk.len().div_ceil(2);
+            }
+            todo.push_front(again.open);
+        }
+        let outcome = |(c, outcome): (&OffsetCommit, Option<_>)| {
+            // Every chunk is done, or has come again.
+            (c.topic.clone(), c.partition, outcome.expect("each commit is in one chunk"))
+        };
+        Ok(commits.iter().zip(outcomes).map(outcome).collect())
+    }
+
+    async fn committed_all(
+        &mut self,
+        partitions: &[(Arc<str>, i32)],
+    ) -> Result<Vec<CommittedOffset>, CommitError> {
+        let mut found = Vec::with_capacity(partitions.len());
+        for asked in partitions.chunks(PARTITIONS_MAX) {
+            found.extend(self.committed(asked).await?);
+        }
+        Ok(found)
+    }
+
+    /// Whether commits would be taken for these partitions, each of another topic.
+    async fn probe(&mut self, mut partitions: Vec<(Arc<str>, i32)>) -> Result<(), CommitError> {
+        let known = self.committed_all(&partitions).await?;
+        let made_up = partitions.is_empty();
+        // A commit of nothing is answered before anything is looked at, one for no topic there is after the right to the
+        // group was.
+        if made_up {
+            partitions.push((NO_TOPIC.into(), 0));
+        }
+        let probes: Vec<OffsetCommit> =
+            partitions.iter().enumerate().map(|(i, p)| refusable(p, known.get(i))).collect();
+        let outcomes = self.commit_all(&probes).await?;
+        let forbidden = Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+        match outcomes.into_iter().find(|(.., outcome)| *outcome == forbidden && !made_up) {
+            Some((topic, ..)) => {
+                let (group, broker) = (self.group.clone(), self.broker());
+                Err(CommitError::TopicNotAuthorized { group, topic, broker })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Commits what stands at the places of `chunk`: what the coordinator said of each, and who that is.
+    async fn commit(
+        &mut self,
+        commits: &[OffsetCommit],
+        chunk: &[usize],
+    ) -> Result<(Arc<str>, Vec<Option<ErrorCode>>), CommitError> {
+        let partitions = chunk.iter().map(|i| &commits[*i]).map(|c| {
+            let partition = OffsetCommitRequestPartition {
+                partition_index: c.partition,
+                committed_offset: c.offset,
+                committed_leader_epoch: c.leader_epoch,
+                committed_metadata: Some(c.metadata.as_str().into()),
+            };
+            (&c.topic, partition)
+        });
+        let topic = |(name, partitions)| OffsetCommitRequestTopic { name, partitions };
+        let request = OffsetCommitRequest {
+            group_id: self.group.clone(),
+            topics: by_topic(partitions).into_iter().map(topic).collect(),
+            ..Default::default()
+        };
+        let (broker, answer) = self.ask(&request).await?;
+        let codes: HashMap<(&str, i32), ErrorCode> = (answer.topics.iter())
+            .flat_map(|t| {
+                t.partitions.iter().map(|p| ((&*t.name, p.partition_index), ErrorCode(p.error_code)))
+            })
+            .collect();
+        let code = |i: &usize| codes.get(&(&*commits[*i].topic, commits[*i].partition)).copied();
+        Ok((broker, chunk.iter().map(code).collect()))
+    }
+
+    /// What is committed of some partitions, as many as go into one request.
+    async fn committed(&mut self, asked: &[(Arc<str>, i32)]) -> Result<Vec<CommittedOffset>, CommitError> {
+        let topic = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
+        let topics = by_topic(asked.iter().map(|(topic, partition)| (topic, *partition)));
+        let request = OffsetFetchRequest {
+            group_id: self.group.clone(),
+            topics: Some(topics.into_iter().map(topic).collect()),
+            require_stable: false,
+        };
+        loop {
+            let (broker, answer) = self.ask(&request).await?;
+            match self.take(&broker, asked, &answer)? {
+                Ok(found) => {
+                    self.went_well();
+                    return Ok(found);
+                }
+                Err(why) => self.again(&why).await?,
+            }
+        }
+    }
+
+    /// An answer's offsets in the order of the questions, or why it has to be asked for again.
+    fn take(
+        &self,
+        broker: &Arc<str>,
+        asked: &[(Arc<str>, i32)],
+        answer: &OffsetFetchResponse,
+    ) -> Result<Result<Vec<CommittedOffset>, Arc<str>>, CommitError> {
+        if answer.error_code != 0 {
+            let code = self.judge(broker, ErrorCode(answer.error_code))?;
+            return Ok(Err(code.to_string().into()));
+        }
+        let answers: HashMap<(&str, i32), _> = (answer.topics.iter())
+            .flat_map(|t| t.partitions.iter().map(|p| ((&*t.name, p.partition_index), p)))
+            .collect();
+        let mut found = Vec::with_capacity(asked.len());
+        for (topic, partition) in asked {
+            let Some(p) = answers.get(&(&**topic, *partition)) else {
+                return Ok(Err(format!("{broker} said nothing of {topic}/{partition}").into()));
+            };
+            match ErrorCode(p.error_code) {
+                ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {}
+                ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+                    let (group, topic, broker) = (self.group.clone(), topic.clone(), broker.clone());
+                    return Err(CommitError::TopicNotAuthorized { group, topic, broker });
+                }
+                code => return Ok(Err(self.judge(broker, code)?.to_string().into())),
+            }
+            let there = p.error_code == 0 && p.committed_offset >= 0;
+            found.push(CommittedOffset {
+                topic: topic.clone(),
+                partition: *partition,
+                offset: if there { p.committed_offset } else { -1 },
+                leader_epoch: if there { p.committed_leader_epoch } else { -1 },
+                metadata: p.metadata.as_deref().filter(|_| there).unwrap_or("").to_owned(),
+            });
+        }
+        Ok(Ok(found))
+    }
 }

@@ -8,7 +8,9 @@
 //! When the last handle goes, or on [`Cluster::close`], the task ends and all sockets close.
 
 mod bootstrap;
+mod commit_error;
 mod commits;
+mod coordinator;
 mod error;
 mod meta;
 mod name;
@@ -18,13 +20,12 @@ mod race;
 mod refresh;
 mod topics;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -34,12 +35,14 @@ use crate::net::{CallError, Connection, ConnectionOptions};
 use crate::wire::Request;
 use crate::wire::messages::MetadataResponse;
 
-pub use commits::{Commit, CommitError};
+pub use commit_error::CommitError;
+pub use commits::{CommitOutcome, CommittedOffset, OffsetCommit};
 pub use error::{ConnectError, OffsetsError, TopicError};
 pub use meta::{Leader, PartitionMeta, TopicMeta};
 pub use name::{TOPIC_NAME_MAX, TopicNameError, check_topic_name};
 pub use offsets::{Isolation, ListedOffset, OffsetAt, OffsetQuery};
 
+use coordinator::Coordinators;
 use meta::{Metadata, TopicCodes};
 use pool::Pool;
 use refresh::Wishes;
@@ -56,6 +59,8 @@ pub enum Purpose {
     LongPoll,
     /// Metadata, offsets, topics.
     Control,
+    /// A group's offsets: a commit is answered when it is replicated, and must not hold up metadata.
+    Group,
 }
 
 /// A handle to the cluster; clones share everything. The last one dropped closes it.
@@ -80,8 +85,7 @@ struct Inner {
     pool: Pool,
     wishes: Wishes,
     updates: watch::Sender<u64>,
-    /// Which broker keeps a group's offsets, as far as is known. As many as there are groups asked about: a consumer has one.
-    coordinators: Mutex<HashMap<Arc<str>, i32>>,
+    coordinators: Coordinators,
     closed: AtomicBool,
 }
 
@@ -141,7 +145,7 @@ impl Cluster {
             pool: Pool::new(ConnectionOptions::new(conf), &conf.brokers, Handle::current()),
             wishes: Wishes::default(),
             updates: watch::Sender::new(0),
-            coordinators: Mutex::default(),
+            coordinators: Coordinators::default(),
             closed: AtomicBool::new(false),
         });
         let cluster = Self { handle: Arc::new(LastOne(inner.clone())) };

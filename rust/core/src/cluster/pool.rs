@@ -138,7 +138,8 @@ pub(super) struct Node {
     /// Ends the tries to connect when it retires.
     stop: Notify,
     health: Mutex<Health>,
-    slots: [Arc<Slot>; 4],
+    /// By [`Purpose`].
+    slots: [Arc<Slot>; 5],
 }
 
 #[derive(Debug)]
@@ -283,7 +284,7 @@ impl Node {
         let now = Instant::now();
         let mut health = self.health.lock();
         health.trouble = Some(now);
-        // Four places that fail together are one failure.
+        // Places that fail together are one failure.
         if health.failed.as_ref().is_none_or(|(when, ..)| *when <= began) {
             let until = now + health.back_off.fail();
             health.failed = Some((now, until, error));

@@ -16,9 +16,9 @@ use super::error::ConsumerError;
 use super::publish::{Asked, epoch_ends};
 use super::shared::Shared;
 use super::state::Tp;
-use crate::cluster::Commit;
+use crate::cluster::{CommittedOffset, OffsetCommit};
 use crate::group::{Coordinator, GroupError, PartitionView, RedisGroup, decode_commit, encode_commit};
-use crate::wire::Uuid;
+use crate::wire::{ErrorCode, Uuid};
 
 /// How often all positions are committed, changed or not.
 const ALL_EVERY: Duration = Duration::from_secs(300);
@@ -118,8 +118,21 @@ async fn pass(
         }
     }
     if !commits.is_empty() {
-        shared.cluster.commit_offsets(&name(group), &commits, timeout).await?;
-        last.extend(news);
+        let outcomes = shared.cluster.commit_offsets(&name(group), &commits, timeout).await?;
+        let mut refused = None;
+        for ((tp, now), (.., outcome)) in news.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => _ = last.insert(tp, now),
+                // It was deleted meanwhile.
+                Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {}
+                Err(code) => refused = Some((tp, code)),
+            }
+        }
+        if let Some((Tp { topic, partition }, code)) = refused {
+            tracing::warn!(
+                "the position of {topic}/{partition}, perhaps of others too, is not committed to Kafka: {code}"
+            );
+        }
     }
     Ok(())
 }
@@ -136,8 +149,8 @@ fn done(view: &PartitionView, open: &[(i64, i64)]) -> Vec<(i64, i64)> {
     done
 }
 
-fn commit(view: &PartitionView, done: &[(i64, i64)]) -> Commit {
-    Commit {
+fn commit(view: &PartitionView, done: &[(i64, i64)]) -> OffsetCommit {
+    OffsetCommit {
         topic: Arc::clone(&view.topic),
         partition: view.partition,
         offset: view.low_watermark,
@@ -147,7 +160,7 @@ fn commit(view: &PartitionView, done: &[(i64, i64)]) -> Commit {
 }
 
 /// Where commits say that partitions stand.
-pub(super) struct Commits(HashMap<Tp, Commit>);
+pub(super) struct Commits(HashMap<Tp, CommittedOffset>);
 
 impl Commits {
     /// Reads them; none for a group that is not mirrored.
@@ -156,8 +169,8 @@ impl Commits {
         let asked: Vec<_> = tps.iter().map(|tp| (Arc::clone(&tp.topic), tp.partition)).collect();
         let timeout = shared.conf.metadata_timeout;
         let found = shared.cluster.committed_offsets(&name(group), &asked, timeout).await?;
-        let mut commits: HashMap<Tp, Commit> =
-            tps.iter().zip(found).filter_map(|(tp, commit)| Some((tp.clone(), commit?))).collect();
+        let found = tps.iter().cloned().zip(found).filter(|(_, commit)| commit.offset >= 0);
+        let mut commits: HashMap<Tp, CommittedOffset> = found.collect();
         commits.retain(|_, commit| {
             let topic = shared.cluster.cached_topic(&commit.topic).map_or_else(Uuid::default, |meta| meta.id);
             let of =
@@ -190,18 +203,17 @@ impl Commits {
         let is_new = |view: &&PartitionView| {
             !self.0.contains_key(&Tp { topic: Arc::clone(&view.topic), partition: view.partition })
         };
-        let mut commits: Vec<Commit> = views.iter().filter(is_new).map(|view| commit(view, &[])).collect();
-        if commits.is_empty() {
-            // The same once more.
-            commits.extend(self.0.values().next().cloned());
-        }
-        shared.cluster.commit_offsets(&name(group), &commits, shared.conf.metadata_timeout).await?;
+        let tps: Vec<_> = views.iter().map(|view| (Arc::clone(&view.topic), view.partition)).collect();
+        let timeout = shared.conf.metadata_timeout;
+        shared.cluster.may_commit(&name(group), &tps, timeout).await?;
+        let commits: Vec<OffsetCommit> = views.iter().filter(is_new).map(|view| commit(view, &[])).collect();
+        shared.cluster.commit_offsets(&name(group), &commits, timeout).await?;
         Ok(())
     }
 }
 
 /// Where the epochs of commits end in the logs of today, as far as leaders tell.
-async fn ends(shared: &Shared, commits: impl Iterator<Item = &Commit>) -> HashMap<Tp, i64> {
+async fn ends<'a>(shared: &Shared, commits: impl Iterator<Item = &'a CommittedOffset>) -> HashMap<Tp, i64> {
     let asked = commits.filter(|commit| commit.leader_epoch >= 0).filter_map(|commit| {
         let tp = Tp { topic: Arc::clone(&commit.topic), partition: commit.partition };
         let current = shared.cluster.leader(&tp.topic, tp.partition)?.epoch;
@@ -224,17 +236,17 @@ pub(super) async fn reconcile(shared: &Shared) -> Result<(), ConsumerError> {
         let asked: Vec<_> = views.iter().map(|view| (Arc::clone(&view.topic), view.partition)).collect();
         let found =
             shared.cluster.committed_offsets(&name(group), &asked, shared.conf.metadata_timeout).await?;
-        let ahead: Vec<(&PartitionView, &Commit)> = views
+        let ahead: Vec<(&PartitionView, &CommittedOffset)> = views
             .iter()
             .zip(&found)
             .filter_map(|(view, commit)| {
-                let commit = commit.as_ref().filter(|commit| commit.offset > view.low_watermark)?;
+                let commit = Some(commit).filter(|commit| commit.offset > view.low_watermark)?;
                 let remembered = decode_commit(&commit.metadata, commit.offset)?;
                 (remembered.generation == view.generation).then_some((view, commit))
             })
             .collect();
         let ends = ends(shared, ahead.iter().map(|(_, commit)| *commit)).await;
-        let holds = |commit: &Commit| {
+        let holds = |commit: &CommittedOffset| {
             let tp = Tp { topic: Arc::clone(&commit.topic), partition: commit.partition };
             ends.get(&tp).is_some_and(|end| *end >= commit.offset)
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kafka_fast::cluster::Commit;
+use kafka_fast::cluster::CommittedOffset;
 use kafka_fast::config::{Config, RedisConf};
 use kafka_fast::consumer::{Consumer, GroupConf};
 use kafka_fast_testkit::{RealRedis, RedisOptions};
@@ -34,10 +34,16 @@ impl InRedis {
         self.consumer_with(self.bench.conf.clone()).await
     }
 
-    async fn committed(&self, partition: i32) -> Option<Commit> {
+    async fn committed(&self, partition: i32) -> Option<CommittedOffset> {
         let group: Arc<str> = self.bench.group.as_str().into();
         let asked = [(Arc::from(&*self.bench.topic), partition)];
-        self.bench.cluster.committed_offsets(&group, &asked, SOON).await.unwrap().remove(0)
+        self.bench
+            .cluster
+            .committed_offsets(&group, &asked, SOON)
+            .await
+            .unwrap()
+            .into_iter()
+            .find(|commit| commit.offset >= 0)
     }
 
     /// Waits until Kafka knows that all below `offset` is handled.

@@ -146,17 +146,7 @@ structs! {
 
     FindCoordinatorRequest { key key_type }
     FindCoordinatorResponse { throttle_time_ms error_code error_message node_id host port }
-    OffsetCommitPartition { partition_index committed_offset committed_leader_epoch committed_metadata }
-    OffsetCommitTopic { name partitions }
-    OffsetCommitRequest { group_id generation_id_or_member_epoch member_id group_instance_id topics }
-    OffsetCommitPartitionResult { partition_index error_code }
-    OffsetCommitTopicResult { name partitions }
-    OffsetCommitResponse { throttle_time_ms topics }
-    OffsetFetchTopic { name partition_indexes }
-    OffsetFetchRequest { group_id topics require_stable }
-    OffsetFetchPartitionResult { partition_index committed_offset committed_leader_epoch metadata error_code }
-    OffsetFetchTopicResult { name partitions }
-    OffsetFetchResponse { throttle_time_ms topics error_code }
+
     InitProducerIdRequest { transactional_id transaction_timeout_ms producer_id producer_epoch }
     InitProducerIdResponse { throttle_time_ms error_code producer_id producer_epoch }
 
@@ -178,6 +168,19 @@ structs! {
     MetadataResponse {
         throttle_time_ms brokers cluster_id controller_id topics cluster_authorized_operations error_code
     }
+
+    OffsetCommitRequestPartition { partition_index committed_offset committed_leader_epoch committed_metadata }
+    OffsetCommitRequestTopic { name partitions }
+    OffsetCommitRequest { group_id generation_id_or_member_epoch member_id group_instance_id topics }
+    OffsetCommitResponsePartition { partition_index error_code }
+    OffsetCommitResponseTopic { name partitions }
+    OffsetCommitResponse { throttle_time_ms topics }
+
+    OffsetFetchRequestTopic { name partition_indexes }
+    OffsetFetchRequest { group_id topics require_stable }
+    OffsetFetchResponsePartition { partition_index committed_offset committed_leader_epoch metadata error_code }
+    OffsetFetchResponseTopic { name partitions }
+    OffsetFetchResponse { throttle_time_ms topics error_code }
 
     OffsetForLeaderPartition { partition current_leader_epoch leader_epoch }
     OffsetForLeaderTopic { topic partitions }

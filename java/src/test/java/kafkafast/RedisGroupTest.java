@@ -84,7 +84,7 @@ public class RedisGroupTest {
             producer.flush();
             Exception inUse = assertThrows(KafkaFastException.class,
                 () -> Consumer.connect(new KafkaConf(), brokers, Tools.redis(group), topic));
-            assertTrue(inUse.getMessage(), inUse.getMessage().contains("Kafka has a group \"" + group + "\" that other clients are members of"));
+            assertTrue(inUse.getMessage(), inUse.getMessage().contains("A Kafka consumer group named \"" + group + "\" is in use by other clients"));
             Consumer.connect(new KafkaConf(), brokers, Tools.redis(group).setMirror(false), topic).close();
         }
     }

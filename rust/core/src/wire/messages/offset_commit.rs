@@ -1,11 +1,11 @@
-//! OffsetCommit: a group's offsets, kept by Kafka. A committer that is no member of the group says generation -1 and no
-//! member id; the broker takes that as long as the group has no members.
+//! OffsetCommit: offsets of a group, kept by its coordinator. Who is no member of the group says epoch -1 and an empty member
+//! id; the coordinator takes that as long as the group has no members.
 
 use super::prelude::*;
 
 message! {
-    /// One partition's offset.
-    pub struct OffsetCommitPartition {
+    /// One partition's offset. The metadata is any text, as a rule at most 4096 characters (`offset.metadata.max.bytes`).
+    pub struct OffsetCommitRequestPartition {
         pub partition_index: i32 => 0..,
         pub committed_offset: i64 => 0..,
         pub committed_leader_epoch: i32 = -1 => 6..,
@@ -13,9 +13,9 @@ message! {
     }
 
     /// The partitions of one topic.
-    pub struct OffsetCommitTopic {
+    pub struct OffsetCommitRequestTopic {
         pub name: Str = "".into() => 0..,
-        pub partitions: Vec<OffsetCommitPartition> => 0..,
+        pub partitions: Vec<OffsetCommitRequestPartition> => 0..,
     }
 
     /// Commits offsets.
@@ -24,26 +24,27 @@ message! {
         pub generation_id_or_member_epoch: i32 = -1 => 1..,
         pub member_id: Str = "".into() => 1..,
         pub group_instance_id: Option<Str> => 7..,
-        pub topics: Vec<OffsetCommitTopic> => 0..,
+        pub topics: Vec<OffsetCommitRequestTopic> => 0..,
     }
 
     /// What became of one partition's.
-    pub struct OffsetCommitPartitionResult {
+    pub struct OffsetCommitResponsePartition {
         pub partition_index: i32 => 0..,
         pub error_code: i16 => 0..,
     }
 
     /// The partitions of one topic.
-    pub struct OffsetCommitTopicResult {
+    pub struct OffsetCommitResponseTopic {
         pub name: Str = "".into() => 0..,
-        pub partitions: Vec<OffsetCommitPartitionResult> => 0..,
+        pub partitions: Vec<OffsetCommitResponsePartition> => 0..,
     }
 
-    /// The answers.
+    /// What became of each. There is no error code for the whole: what concerns the group stands at every partition.
     pub struct OffsetCommitResponse {
         pub throttle_time_ms: i32 => 3..,
-        pub topics: Vec<OffsetCommitTopicResult> => 0..,
+        pub topics: Vec<OffsetCommitResponseTopic> => 0..,
     }
 }
-// Since version 6 with leader epochs (KIP-320), which recovery needs; version 10 names topics by id.
+// From version 6, which has leader epochs (KIP-320; Kafka 2.1). Version 9 is for members under KIP-848 only, and 10 names
+// topics by id.
 api!(OffsetCommitRequest => OffsetCommitResponse, OffsetCommit, 6..=8, flexible 8);
