@@ -114,8 +114,9 @@ impl Cluster {
     /// Whether [`commit_offsets`](Self::commit_offsets) would be taken, without committing anything: whether this user may
     /// commit to the group, and to the topics of `partitions`, and whether the group is free of members.
     ///
-    /// The latter is only seen by a commit for a partition that exists; topics that do not exist (yet) are no error. A
-    /// group that does not exist may be listed for some minutes, as one without members and offsets.
+    /// Members are only seen by way of a partition that exists; topics that do not exist (yet) are no error. A coordinator that
+    /// had no group of this name remembers it until it next clears up (`offsets.retention.check.interval.ms`, 10 minutes):
+    /// it lists none, but no share group gets the name meanwhile.
     ///
     /// # Errors
     /// Those that commits would have; see [`CommitError`]. Waits for the coordinator, `timeout` in all.
@@ -135,8 +136,8 @@ impl Cluster {
     }
 }
 
-/// A commit that a coordinator refuses for its metadata, and for that only after it would have refused it for the group. A
-/// coordinator that takes metadata of that size is not known; it would keep what is committed already, or nothing (-1).
+/// A commit that a coordinator refuses for its metadata, and for that only after it would have refused it for the group. Where
+/// metadata of that size is taken (`offset.metadata.max.bytes`), what is committed already stays, or nothing (-1).
 fn refusable((topic, partition): &(Arc<str>, i32), known: Option<&CommittedOffset>) -> OffsetCommit {
     let mut metadata = known.map_or_else(String::new, |k| k.metadata.clone());
     metadata.extend(std::iter::repeat_n(' ', METADATA_MAX.saturating_sub(metadata.len())));
