@@ -83,6 +83,8 @@ async fn a_dead_organiser_is_replaced_within_a_lease() {
         let mut stage = Stage::new(3).await;
         stage.part.readers = 1;
         stage.part.work = Duration::ZERO;
+        // So rare that it is not the heartbeat that finds the organiser gone.
+        stage.part.settings.push(("heartbeat-ms".to_owned(), (LEASE / 2).as_millis().to_string()));
         let mut members: Vec<Member> = (0..4).map(|_| Member::start(&stage.part)).collect();
         for member in &mut members {
             member.until_said("connected").await;

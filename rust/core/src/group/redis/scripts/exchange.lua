@@ -244,7 +244,7 @@ call('HSET', META, 'last', int(now), 'turns', int(turns), 'grace', int(grace))
 if organiser ~= m[8] or organised ~= m[9] then call('HSET', META, 'organiser', organiser, 'organised', organised) end
 wake()
 
--- When time may bring work: a unit is due, or a lease ends.
+-- When time may bring work: a unit is due, or a lease ends, that of the organiser among them.
 local next_event = -1
 if dry then
     next_event = now + lease
@@ -254,5 +254,6 @@ if dry then
         local ends = call('ZRANGE', keys[reads[i]].leased, 0, 0, 'WITHSCORES')[2]
         if ends then next_event = min(next_event, max(tonumber(ends), grace)) end
     end
+    if organiser ~= '' and organiser ~= consumer then next_event = min(next_event, tonumber(organised)) end
 end
 return {'OK', now, organiser == consumer and 1 or 0, next_event, outcomes, given}
