@@ -258,6 +258,14 @@ fn with_reader(handle: jlong, slot: jint, act: impl FnOnce(&mut Reader, &Waker))
 }
 
 entry! {
+    /// `static native void look(long handle, int slot)`: the clock says that the lease of what it holds is over. If no renewal
+    /// came meanwhile, the control cell says `revoked` afterwards.
+    fn Java_kafkafast_NativeConsumer_look(_env, handle: jlong, slot: jint) -> (), else (); {
+        with_reader(handle, slot, |reader, _| reader.look())
+    }
+}
+
+entry! {
     /// `static native void cancelWait(long handle, int slot)`: its thread waits no more.
     fn Java_kafkafast_NativeConsumer_cancelWait(_env, handle: jlong, slot: jint) -> (), else (); {
         with_reader(handle, slot, |reader, _| reader.cancel_wait())

@@ -2,14 +2,14 @@
 //! and the cell in which the caller says how far it has come.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use crate::wire::records::RecordRef;
 
 /// The control cell of a slot: one cache line that the caller's side and the heartbeat share, so that progress is
 /// told without a call and without a lock.
 ///
-/// The layout is part of the JNI boundary: `taken` at byte 0, `revoked` at byte 4, 64 bytes in all.
+/// The layout is part of the JNI boundary: `taken` at byte 0, `revoked` at byte 4, `until` at byte 8, 64 bytes in all.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct SlotControl {
@@ -19,9 +19,14 @@ pub struct SlotControl {
     /// Set when the unit of the current chunk is no longer this reader's: what was not taken yet must not be handed
     /// out any more. The caller looks before every record; the next fill clears it.
     pub revoked: AtomicBool,
+    /// Until when records of the chunk may be handed out, in nanoseconds since the reader was made; renewals move it. A
+    /// process that slept beyond it wakes up with `revoked` not set yet: the caller looks at its clock too, and when it is
+    /// late calls [`Reader::look`](super::Reader::look), after which `revoked` tells.
+    pub until: AtomicI64,
 }
 
 const _: () = assert!(size_of::<SlotControl>() == 64 && std::mem::offset_of!(SlotControl, revoked) == 4);
+const _: () = assert!(std::mem::offset_of!(SlotControl, until) == 8);
 
 impl SlotControl {
     /// Says that the application has taken `n` records of the current chunk.

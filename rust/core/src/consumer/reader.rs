@@ -283,6 +283,12 @@ impl Reader {
         self.shared().with(|state| state.stop_asking(self.slot.id));
     }
 
+    /// Looks whether what is in hand is ours still: after this [`SlotControl::revoked`] is set if its lease is over by our
+    /// clock. For callers who take records by the chunk and see that [`SlotControl::until`] has passed. Never blocks.
+    pub fn look(&self) {
+        self.shared().with(|state| _ = state.tick(Instant::now()));
+    }
+
     /// The cell in which the application says how far it has taken the current chunk, and looks whether it still may.
     pub fn control(&self) -> Arc<SlotControl> {
         Arc::clone(&self.slot.control)

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -19,6 +20,8 @@ pub(super) type SlotId = u64;
 pub(super) struct Slot {
     pub(super) id: SlotId,
     pub(super) control: Arc<SlotControl>,
+    /// When it was made: the zero of [`SlotControl::until`].
+    made: Instant,
     /// First offset not handled, when no chunk is out.
     position: AtomicI64,
     /// The chunk that is out: held only while a fill ends and while the heartbeat looks.
@@ -26,13 +29,20 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(id: SlotId) -> Arc<Self> {
+    pub(super) fn new(id: SlotId, now: Instant) -> Arc<Self> {
         Arc::new(Self {
             id,
+            made: now,
             control: Arc::new(SlotControl::default()),
             position: AtomicI64::new(-1),
             chunk: Mutex::new(Runs::default()),
         })
+    }
+
+    /// Says until when the reader's unit may be handed out.
+    pub(super) fn ours_until(&self, deadline: Instant) {
+        let nanos = deadline.saturating_duration_since(self.made).as_nanos();
+        self.control.until.store(i64::try_from(nanos).unwrap_or(i64::MAX), Ordering::Release);
     }
 
     /// Says that everything below `offset` of the unit is handled and no chunk is out.
@@ -139,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_record_taken_last_is_in_hand_and_those_before_it_are_handled() {
-        let slot = Slot::new(1);
+        let slot = Slot::new(1, Instant::now());
         slot.restart(100);
         assert_eq!(slot.unhandled(), 100);
         let mut runs = Runs::default();

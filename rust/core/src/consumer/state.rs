@@ -238,7 +238,7 @@ impl<B: Extent> State<B> {
     /// Adds a reader. It counts as one that wants units once it has asked.
     pub(super) fn add_reader(&mut self, now: Instant) -> Arc<Slot> {
         self.last_key += 1;
-        let slot = Slot::new(self.last_key);
+        let slot = Slot::new(self.last_key, now);
         let seat = Seat {
             slot: Arc::clone(&slot),
             holds: None,
@@ -296,6 +296,7 @@ impl<B: Extent> State<B> {
         seat.seen = (taken.start, now);
         seat.starving = false;
         seat.slot.restart(taken.start);
+        seat.slot.ours_until(taken.deadline);
         seat.slot.control.revoked.store(false, std::sync::atomic::Ordering::Release);
         // The next unit is claimed while this one is handled.
         self.effects.exchange |= self.wanted(now) > 0;

@@ -271,6 +271,9 @@ impl<B: Extent> State<B> {
                 if let Some(held) = self.units.get_mut(&key) {
                     // From when it was sent: the group renewed it then or later.
                     held.deadline = sent + self.limits.lease;
+                    if let Some(seat) = held.holder.and_then(|slot| self.readers.get(&slot)) {
+                        seat.slot.ours_until(held.deadline - self.limits.margin);
+                    }
                 }
             } else if let Some(held) = self.revoke(key) {
                 self.fenced(&Told::new(&held, self.progress(&held), 0, None));

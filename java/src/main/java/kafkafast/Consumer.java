@@ -118,7 +118,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         if (slot.reserved) {
             return true;
         }
-        if (slot.at < slot.have && !slot.revoked()) {
+        if (slot.at < slot.have && slot.isOurs(handle)) {
             slot.at++;
             slot.taken(slot.at);
             return true;

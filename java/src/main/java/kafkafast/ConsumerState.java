@@ -20,12 +20,13 @@ final class ConsumerState extends ClientState {
         int id = -1;
         boolean opened = false;
         try {
+            long now = System.nanoTime();
             id = NativeConsumer.openSlot(handle, token);
             if (id < 0) {
                 return null;
             }
             ByteBuffer control = NativeConsumer.control(handle, id);
-            Slot slot = new Slot(id, token, control);
+            Slot slot = new Slot(id, token, control, now);
             parker.slot = slot;
             slots.put(token, slot);
             opened = true;

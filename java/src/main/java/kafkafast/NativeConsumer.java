@@ -28,6 +28,8 @@ final class NativeConsumer {
 
     static native int next(long handle, int slot, long dataAddress, int capacity, long indexAddress, int max);
 
+    static native void look(long handle, int slot);
+
     static native void cancelWait(long handle, int slot);
 
     static native void finish(long handle, int slot, boolean all);

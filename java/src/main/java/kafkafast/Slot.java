@@ -13,19 +13,30 @@ import java.util.concurrent.locks.LockSupport;
  *
  * <p>The index buffer begins with a header: topic id, partition, attempt, bytes needed (4 each). Entries of 32 bytes follow: offset,
  * timestamp (8 each), position in the data, length of key, of value (-1: null), of headers (4 each); key, value and headers lie one
- * behind the other. The control cell: records taken (4), revoked (1).
+ * behind the other. The control cell: records taken (4), revoked (1), at 8 until when the chunk may be handed out, in nanoseconds since native
+ * made the slot (8).
  */
 final class Slot implements Service.Parker, MessageView {
     static final int HEADER = 64;
     static final int MAX_RECORDS = 2048;
     private static final int FIRST_CAPACITY = 64 << 10;
     private static final VarHandle TAKEN = MethodHandles.byteBufferViewVarHandle(int[].class, ByteOrder.nativeOrder());
+    private static final VarHandle LONGS = MethodHandles.byteBufferViewVarHandle(long[].class, ByteOrder.nativeOrder());
+    /** Work that is worth a look at the clock, which costs 25 ns. */
+    private static final long WORTH_NANOS = 1000;
+    private static final int RARELY = 64;
 
     final int id;
     /** The name native's wake-ups use. */
     final long token;
     final WeakReference<Thread> owner;
     private final ByteBuffer control;
+    /** A moment before native made it, so that by our count a lease ends no later than by native's. */
+    private final long opened;
+    /** Records until the next look at the clock, how many there were from the last one to it, and when that was. */
+    private int left;
+    private int stride = 1;
+    private long looked;
     final ByteBuffer index = ByteBuffer.allocateDirect(HEADER + MAX_RECORDS * 32).order(ByteOrder.nativeOrder());
     final long indexAddress = NativeConsumer.address(index);
     ByteBuffer data;
@@ -39,7 +50,8 @@ final class Slot implements Service.Parker, MessageView {
     /** The thread while it waits. */
     volatile Thread waiting;
 
-    Slot(int id, long token, ByteBuffer control) {
+    Slot(int id, long token, ByteBuffer control, long opened) {
+        this.opened = opened;
         this.id = id;
         this.token = token;
         this.owner = new WeakReference<>(Thread.currentThread());
@@ -69,8 +81,26 @@ final class Slot implements Service.Parker, MessageView {
         }
     }
 
-    boolean revoked() {
-        return control.get(4) != 0;
+    /**
+     * Whether the next record of the chunk may be handed out. A process that slept wakes up with "revoked" not set yet, so the clock is looked
+     * at too: about once a microsecond of work, so before each record once those take that long, and at least before every 64th.
+     */
+    boolean isOurs(long handle) {
+        if (control.get(4) != 0) {
+            return false;
+        }
+        if (--left > 0) {
+            return true;
+        }
+        long now = System.nanoTime();
+        stride = now - looked < WORTH_NANOS ? Math.min(stride * 2, RARELY) : Math.max(stride / 2, 1);
+        looked = now;
+        left = stride;
+        if (now - opened < (long) LONGS.getAcquire(control, 8)) {
+            return true;
+        }
+        NativeConsumer.look(handle, id);
+        return control.get(4) == 0;
     }
 
     /** Tells native that the records before the last taken are handled. */
