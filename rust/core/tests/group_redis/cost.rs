@@ -1,7 +1,9 @@
 //! What the group costs Redis: time, memory.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kafka_fast::group::RedisGroup;
 use kafka_fast_testkit::{RealRedis, RedisOptions};
 
 use crate::support::{ack, info, join, known, round, start};
@@ -13,29 +15,42 @@ fn busy(redis: &RealRedis) -> f64 {
     (of("used_cpu_user_main_thread") + of("used_cpu_sys_main_thread")) * 1e6
 }
 
-/// Units a second that one Redis core can hand out and take back, `want` at a time.
-async fn units_per_second(redis: &RealRedis, partitions: i32, want: u32) -> f64 {
-    let topic = format!("t{partitions}-{want}");
-    let group = join(redis, &topic, "m").await;
-    let starts: Vec<_> = (0..partitions).map(|p| start(&topic, p, 1 << 40)).collect();
-    group.init(&starts).await.unwrap();
-    let mut held = group.exchange(&round("m", &topic, want)).await.unwrap().units;
-    let (began, before) = (Instant::now(), busy(redis));
-    let calls = 3_000.0;
-    for _ in 0..3_000 {
-        let mut request = round("m", &topic, want);
+/// Claims and acknowledges units, `want` at a time.
+async fn work(group: Arc<RedisGroup>, member: String, topic: String, want: u32, calls: u32) {
+    let mut held = Vec::new();
+    for _ in 0..calls {
+        let mut request = round(&member, &topic, want);
         request.acks = held.iter().map(ack).collect();
         held = group.exchange(&request).await.unwrap().units;
         assert_eq!(held.len(), want as usize);
     }
+}
+
+/// Units a second that one Redis core can hand out and take back, `want` at a time, when so many members keep it busy.
+async fn units_per_second(redis: &RealRedis, partitions: i32, want: u32, members: u32) -> f64 {
+    const CALLS: u32 = 8_000;
+    let topic = format!("t{partitions}-{want}-{members}");
+    let mut groups = Vec::new();
+    for member in 0..members {
+        groups.push(join(redis, &topic, &format!("m{member}")).await);
+    }
+    let starts: Vec<_> = (0..partitions).map(|p| start(&topic, p, 1 << 40)).collect();
+    groups[0].init(&starts).await.unwrap();
+    let (began, before) = (Instant::now(), busy(redis));
+    let work = groups.into_iter().enumerate().map(|(member, group)| {
+        tokio::spawn(work(group, format!("m{member}"), topic.clone(), want, CALLS / members))
+    });
+    for done in work.collect::<Vec<_>>() {
+        done.await.unwrap();
+    }
     let took = began.elapsed();
     let busy = busy(redis) - before;
-    let rate = f64::from(want) * calls / busy * 1e6;
+    let rate = f64::from(want * CALLS) / busy * 1e6;
     println!(
-        "{partitions:>5} partitions, {want:>2} units a call: {:.1} us a call, {rate:.0} units/s of a Redis core, {:.0} units/s seen by \
-         one member",
-        busy / calls,
-        f64::from(want) * calls / took.as_secs_f64()
+        "{partitions:>5} partitions, {members} members, {want:>2} units a call: {:.1} us a call, {rate:.0} units/s of a Redis core, {:.0} \
+         units/s seen",
+        busy / f64::from(CALLS),
+        f64::from(want * CALLS) / took.as_secs_f64()
     );
     rate
 }
@@ -44,9 +59,10 @@ async fn units_per_second(redis: &RealRedis, partitions: i32, want: u32) -> f64 
 async fn units_a_second() {
     let redis = RealRedis::start(&RedisOptions::new());
     for partitions in [1, 100, 10_000] {
-        units_per_second(&redis, partitions, 1).await;
-        let rate = units_per_second(&redis, partitions, 4).await;
-        units_per_second(&redis, partitions, 16).await;
+        units_per_second(&redis, partitions, 1, 8).await;
+        let rate = units_per_second(&redis, partitions, 4, 8).await;
+        units_per_second(&redis, partitions, 4, 1).await;
+        units_per_second(&redis, partitions, 16, 8).await;
         // 30,000 when nothing else runs; other tests do.
         assert!(rate > 10_000.0, "{rate}");
     }

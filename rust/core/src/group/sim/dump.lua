@@ -8,7 +8,7 @@ local function say(...) out[#out + 1] = table.concat({...}, ' ') end
 local function hex(id) return (string.gsub(id, '.', function(c) return fmt('%02x', string.byte(c)) end)) end
 local function pairs_of(key)
     local flat, i = call('HGETALL', key), -1
-    return function() i = i + 2; return flat[i], flat[i + 1] and unp(flat[i + 1]) end
+    return function() i = i + 2; return flat[i], flat[i + 1] and {unp(flat[i + 1])} end
 end
 local function list(what, key)
     local flat = call('ZRANGE', key, 0, -1, 'WITHSCORES')

@@ -11,6 +11,8 @@
 -- ARGV: one msgpack array, which is read five times as fast as texts: version, incarnation, clock (0: Redis's; others are for
 -- simulations), {topics}, then the script's own.
 --
+-- A row is its values in msgpack, one behind the other and in no array: that is read five times as fast, and written in two thirds.
+--
 -- Numbers are doubles: offsets above 2^53 are refused by the caller. They become text by '%d' alone, which is exact up to there;
 -- `..` would round them to 14 digits.
 
@@ -80,7 +82,7 @@ local function known_topic(name)
         local row = call('HGET', TOPICS, name)
         t = false
         if row then
-            local id, settled, backlog, readers, unused, retired = unpack(unp(row))
+            local id, settled, backlog, readers, unused, retired = unp(row)
             t = {name = name, id = id, settled = settled, backlog = backlog, readers = readers, unused = unused, retired = retired}
         end
         topics[name] = t
@@ -104,10 +106,10 @@ local parts, changed_parts = {}, {}
 
 local function read_part(pid, name, number, row)
     if not row then parts[pid] = false; return false end
-    local cursor, high, low, start, generation, epoch, in_flight, parked, paused, weight, served, listed = unpack(unp(row))
+    local cursor, high, low, start, generation, epoch, in_flight, parked, paused, weight, served, listed = unp(row)
     local p = {pid = pid, topic = name, number = number, cursor = cursor, high = high, low = low, start = start,
         generation = generation, epoch = epoch, in_flight = in_flight, parked = parked, paused = paused, weight = weight,
-        served = served, listed = listed, ring = listed >= 0 and served}
+        served = served, listed = listed, ring = listed >= 0 and served, changed = false, moved = false}
     parts[pid] = p
     return p
 end
@@ -143,7 +145,7 @@ end
 
 local function read_unit(id, row)
     if not row then units[id] = false; return false end
-    local progress, stop, attempt, holder, request, phase, time = unpack(unp(row))
+    local progress, stop, attempt, holder, request, phase, time = unp(row)
     local pid = string.sub(id, 1, -18)
     local u = {id = id, pid = pid, progress = progress, stop = stop, attempt = attempt,
         holder = holder, request = request, phase = phase, time = time}
@@ -217,7 +219,7 @@ local function sync()
         else
             local list = list_of(u)
             rows[#rows + 1] = u.id
-            rows[#rows + 1] = pack({u.progress, u.stop, u.attempt, u.holder, u.request, u.phase, u.time})
+            rows[#rows + 1] = pack(u.progress, u.stop, u.attempt, u.holder, u.request, u.phase, u.time)
             if not u.list then
                 opened[#opened + 1] = 0
                 opened[#opened + 1] = u.id
@@ -330,8 +332,8 @@ local function flush()
             put(gone, keys[p.topic].parts, p.number)
         else
             if p.moved then p.low = low_watermark(p); p.moved = false end
-            put(rows, keys[p.topic].parts, p.number, pack({p.cursor, p.high, p.low, p.start, p.generation, p.epoch, p.in_flight,
-                p.parked, p.paused, p.weight, p.served, p.listed}))
+            put(rows, keys[p.topic].parts, p.number, pack(p.cursor, p.high, p.low, p.start, p.generation, p.epoch, p.in_flight,
+                p.parked, p.paused, p.weight, p.served, p.listed))
         end
     end
     changed_parts = {}
@@ -343,7 +345,7 @@ local function flush()
         t.changed = false
         if not t.removed then
             fields[#fields + 1] = t.name
-            fields[#fields + 1] = pack({t.id, t.settled, t.backlog, t.readers, t.unused, t.retired})
+            fields[#fields + 1] = pack(t.id, t.settled, t.backlog, t.readers, t.unused, t.retired)
         end
     end
     changed_topics = {}
@@ -376,12 +378,12 @@ end
 local function member(id)
     local row = call('HGET', CONSUMERS, id)
     if not row then return false end
-    local request, readers, seen, idle, reads, claimed = unpack(unp(row))
+    local request, readers, seen, idle, reads, claimed = unp(row)
     return {id = id, request = request, readers = readers, seen = seen, idle = idle, topics = reads, units = claimed}
 end
 
 local function write_member(c)
-    call('HSET', CONSUMERS, c.id, pack({c.request, c.readers, c.seen, c.idle, c.topics, c.units}))
+    call('HSET', CONSUMERS, c.id, pack(c.request, c.readers, c.seen, c.idle, c.topics, c.units))
 end
 
 -- Takes a member's readers out.

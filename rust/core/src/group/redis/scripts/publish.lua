@@ -78,12 +78,10 @@ for k = 1, n, 1000 do
     end
 end
 local out = {}
-for _ = 1, n do
-    local name, number = arg(), arg()
-    local p = part(name .. '/' .. number)
-    local code, a, b = publish(p, arg(), arg(), arg(), arg(), arg(), arg(), nonce)
+for k = first + 1, first + 8 * n, 8 do
+    local name, number, id, epoch, high, start, asked, ends = unpack(A, k, k + 7)
     local o = #out
-    out[o + 1], out[o + 2], out[o + 3] = code, a, b
+    out[o + 1], out[o + 2], out[o + 3] = publish(part(name .. '/' .. number), id, epoch, high, start, asked, ends, nonce)
 end
 flush()
 wake()
