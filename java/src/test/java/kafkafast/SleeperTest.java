@@ -3,6 +3,8 @@ package kafkafast;
 import static org.junit.Assert.assertEquals;
 import static org.junit.Assert.assertTrue;
 
+import java.io.File;
+import java.io.IOException;
 import java.nio.LongBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
@@ -65,6 +67,7 @@ public class SleeperTest {
             LongBuffer notes = file(path);
             Tools.await("it to read", 30_000, () -> notes.get(0) > 1_000);
             signal(sleeper, "STOP");
+            Tools.await("all its threads to stop", 10_000, () -> stopped(sleeper));
             int handed = (int) notes.get(0);
             BitSet whileAsleep;
             try (Consumer other = Consumer.connect(conf(), new BrokerConf[] {broker}, redis, name)) {
@@ -76,6 +79,7 @@ public class SleeperTest {
                 }
                 whileAsleep = (BitSet) others.clone();
             }
+            starveNative(sleeper);
             signal(sleeper, "CONT");
             Thread.sleep(1_500);
             int stale = 0;
@@ -93,7 +97,35 @@ public class SleeperTest {
         }
     }
 
+    /** Native's threads will hardly run any more, so that nobody revokes: the reading thread has to see by itself how late it is. */
+    private static void starveNative(Tools.Child child) throws Exception {
+        String pid = "" + child.process.pid();
+        run("taskset", "-a", "-c", "-p", "0", pid);
+        for (File thread : new File("/proc/" + pid + "/task").listFiles()) {
+            if (Files.readString(thread.toPath().resolve("comm")).startsWith("kafkafast-")) run("chrt", "-i", "-p", "0", thread.getName());
+        }
+    }
+
+    /** The signal reaches one thread, and the others when that one has run: on a busy machine they work on for a while. */
+    private static boolean stopped(Tools.Child child) {
+        File[] threads = new File("/proc/" + child.process.pid() + "/task").listFiles();
+        for (File thread : threads) {
+            try {
+                String stat = Files.readString(thread.toPath().resolve("stat"));
+                if (stat.charAt(stat.lastIndexOf(')') + 2) != 'T') return false;
+            } catch (IOException e) {
+                return false; // It has ended meanwhile: look again.
+            }
+        }
+        return true;
+    }
+
     private static void signal(Tools.Child child, String signal) throws Exception {
-        assertEquals(0, new ProcessBuilder("kill", "-" + signal, "" + child.process.pid()).start().waitFor());
+        run("kill", "-" + signal, "" + child.process.pid());
+    }
+
+    private static void run(String... command) throws Exception {
+        Process process = new ProcessBuilder(command).redirectOutput(ProcessBuilder.Redirect.DISCARD).start();
+        assertEquals(String.join(" ", command), 0, process.waitFor());
     }
 }
