@@ -1,3 +1,4 @@
+import java.io.IOException;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -24,8 +25,10 @@ final class Options {
     final int rate;
     final int threads;
     final String way;
+    /** Memory of the JVM before there is a client, in MB. */
+    final double rssAtStart = Usage.peakMegabytes();
 
-    Options(String... args) {
+    Options(String... args) throws IOException {
         for (int i = 0; i < args.length; i += 2) {
             String name = args[i].startsWith("--") ? args[i].substring(2) : "";
             if (!NAMES.contains(name) || i + 1 == args.length) throw new IllegalArgumentException("not understood: " + args[i]);

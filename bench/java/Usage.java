@@ -55,7 +55,7 @@ final class Usage {
         return new long[] {Long.parseLong(fields[11]), Long.parseLong(fields[12])};
     }
 
-    /** The most memory this process ever had, in MB. */
+    /** The most memory this process had until now, in MB. */
     static double peakMegabytes() throws IOException {
         for (String line : Files.readAllLines(Path.of("/proc/self/status"))) {
             if (line.startsWith("VmHWM:")) return Long.parseLong(line.replaceAll("[^0-9]", "")) / 1024.0;

@@ -29,10 +29,10 @@ final class Window {
         double compilers = now.compilers - before.compilers;
         if (latencies != null) Arrays.sort(latencies);
         System.out.printf(Locale.ROOT, "{\"client\":\"%s\",\"op\":\"%s\",\"bytes\":%d,\"window\":%d,\"msgs_per_s\":%.0f,\"cpu_ns_per_msg\":%.1f,"
-                + "\"user_ns_per_msg\":%.1f,\"sys_ns_per_msg\":%.1f,\"cpu_ns_per_msg_no_jit\":%.1f,\"rss_peak_mb\":%.1f,"
+                + "\"user_ns_per_msg\":%.1f,\"sys_ns_per_msg\":%.1f,\"cpu_ns_per_msg_no_jit\":%.1f,\"rss_peak_mb\":%.1f,\"rss_start_mb\":%.1f,"
                 + "\"p50_us\":%s,\"p99_us\":%s,\"p999_us\":%s}%n",
             options.client, options.op, options.bytes, number, n / seconds, all / n,
-            (now.user - before.user) / n, (now.sys - before.sys) / n, (all - compilers) / n, Usage.peakMegabytes(),
+            (now.user - before.user) / n, (now.sys - before.sys) / n, (all - compilers) / n, Usage.peakMegabytes(), options.rssAtStart,
             quantile(latencies, 0.5), quantile(latencies, 0.99), quantile(latencies, 0.999));
         System.out.flush();
     }

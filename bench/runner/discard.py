@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 
-PRODUCE, METADATA, API_VERSIONS, INIT_PRODUCER_ID = 0, 3, 18, 22
-VERSIONS = {PRODUCE: (3, 7), METADATA: (4, 4), API_VERSIONS: (0, 0), INIT_PRODUCER_ID: (0, 1)}
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS, INIT_PRODUCER_ID = 0, 1, 2, 3, 18, 22
+VERSIONS = {PRODUCE: (3, 7), FETCH: (4, 4), LIST_OFFSETS: (1, 1), METADATA: (4, 4), API_VERSIONS: (0, 0), INIT_PRODUCER_ID: (0, 1)}
 UNSUPPORTED_VERSION = 35
 PARTITIONS = 4
 CHUNK = 1 << 20
@@ -58,10 +58,10 @@ class Connection:
                 self.socket.sendall(struct.pack(">i", len(body)) + body)
 
     def answer(self, api, version):
-        low, high = VERSIONS.get(api, (0, -1))
         if api == API_VERSIONS:
             return api_versions(version)
-        if not low <= version <= high:
+        low, high = VERSIONS.get(api, (0, -1))
+        if api in (FETCH, LIST_OFFSETS) or not low <= version <= high:
             raise ValueError(f"api {api} version {version} is not spoken here")
         if api == METADATA:
             return metadata(self.port, [self.text() for _ in range(max(self.take("i"), 0))])

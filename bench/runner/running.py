@@ -51,8 +51,14 @@ def run_process(command, broker_pid):
             process.stdout.close()
         if code:
             errors.seek(0)
-            raise Void(f"ended with {code}: " + " / ".join(errors.read().strip().splitlines()[-8:]))
+            raise Void(f"ended with {code}: {_shortened(errors.read())}")
     return windows
+
+
+def _shortened(text):
+    """The first lines, which name the error in Java, and the last ones, which do so elsewhere."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    return " / ".join(lines if len(lines) < 7 else [*lines[:3], "...", *lines[-3:]])
 
 
 def _window(line, broker_pid):
