@@ -16,7 +16,9 @@ final class PeerReader implements Reader {
     private final List<TopicPartition> partitions;
 
     PeerReader(Options options) {
-        Map<String, Object> p = Map.of("bootstrap.servers", "127.0.0.1:" + options.port, "enable.auto.commit", "false", "enable.metrics.push", "false");
+        // A fetch that waits at the end of the topic, where each window ends, would hold the next window up for half a second.
+        Map<String, Object> p = Map.of("bootstrap.servers", "127.0.0.1:" + options.port, "enable.auto.commit", "false", "enable.metrics.push", "false",
+            "fetch.max.wait.ms", options.op.equals("consume") ? "20" : "500");
         consumer = new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer());
         partitions = consumer.partitionsFor(options.topic).stream().map(i -> new TopicPartition(options.topic, i.partition())).toList();
         consumer.assign(partitions);

@@ -2,7 +2,6 @@
 import argparse
 import datetime
 import os
-import platform
 import sys
 import time
 
@@ -11,9 +10,12 @@ sys.dont_write_bytecode = True
 import candidates
 import cases
 import judging
+import plot
 import report
 from running import Runner, say
+from versions import versions
 
+RESULTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "results")
 # No further round is begun that would end later than this, however slow the machine.
 QUICK_SECONDS = 160
 
@@ -28,7 +30,8 @@ def arguments():
     parser.add_argument("--seed", type=int, help="of the order of the candidates; default: a new one, printed")
     parser.add_argument("--quick", action="store_true", help="1 KB beside kafka-clients, under 3 minutes; ends with 1 where more than 0.6x is used")
     parser.add_argument("--list", action="store_true", help="the names of all cases")
-    for name in ("java", "classpath", "port", "broker-pid", "results"):
+    parser.add_argument("--plots", metavar="FOLDER", default=RESULTS, help="where the plots go, default bench/results")
+    for name in ("java", "classpath", "port", "broker-pid"):
         parser.add_argument("--" + name, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -95,8 +98,8 @@ def conclude(options, runner, chosen, goals, seconds):
     wanted = [goal for goal in goals if goal.case in names and (not options.candidate or goal.candidate in options.candidate)]
     verdicts = [judging.judge(goal, runner.rows) for goal in wanted]
     lines = judging.summary(runner.rows)
-    head = f"{datetime.date.today()}, {os.cpu_count()} cores, Linux {platform.release()}, seed {runner.seed}, {seconds:.0f} s"
-    text = f"{head}\n\n{report.table(lines)}\n"
+    head = f"{datetime.date.today()}: {versions(options.java, options.classpath, options.broker_pid)}"
+    text = f"{head}\n--seed {runner.seed}, {seconds:.0f} s\n\n{report.table(lines)}\n"
     if verdicts:
         text += f"\n{report.goals(verdicts)}\n"
     for void in runner.voids:
@@ -106,6 +109,8 @@ def conclude(options, runner, chosen, goals, seconds):
         report.write_json(options.json, lines)
     if options.quick:
         return quick_result(verdicts, runner.voids)
+    for path in plot.write_plots(options.plots, lines, f"medians of {max((l['rounds'] for l in lines), default=0)} rounds, {datetime.date.today()}"):
+        say(f"wrote {os.path.relpath(path)}")
     return 0
 
 

@@ -1,15 +1,19 @@
 """Tests of what decides: run by `./dev test`, or `python3 bench/runner/test_runner.py`."""
+import importlib.util
 import os
 import random
 import sys
 import tempfile
 import unittest
+import xml.etree.ElementTree
+from unittest import mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
 import cases
 import judging
+import plot
 import report
 import running
 from candidates import Candidate
@@ -159,6 +163,46 @@ class Running(unittest.TestCase):
         self.assertNotIn("--way", given)
 
 
+def load_main():
+    spec = importlib.util.spec_from_file_location("bench_main", os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class WholeRuns(unittest.TestCase):
+    """The quick run from its candidates to its exit code, with candidates that print what they are told and no Kafka."""
+
+    FAKE = "import json, sys\nfor _ in range(int(sys.argv[-1])): print(json.dumps(%r))\n"
+
+    def exit_code(self, ours, theirs=FAKE % window(1000.0), rounds=2):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.multiple("running.kafka", create_topic=mock.DEFAULT, delete_topic=mock.DEFAULT) as topics:
+            made = {}
+            for name, program in [(cases.JAVA, ours), ("kafka-clients", theirs)]:
+                path = os.path.join(folder, name)
+                with open(path, "w") as file:
+                    file.write(program)
+                made[name] = Candidate(name, (sys.executable, path), name)
+            runner = running.Runner(made, 1, os.getpid(), windows=3)
+            with mock.patch("running.say"):
+                for number in range(1, rounds + 1):
+                    runner.round(number, list(cases.QUICK.values()))
+        main = load_main()
+        # A topic per run of a producer, and one for all who read.
+        self.assertEqual((topics["create_topic"].call_count, topics["delete_topic"].call_count), (2 * rounds + 1, 2 * rounds))
+        with mock.patch.object(main, "say"):
+            return main.quick_result([judging.judge(goal, runner.rows) for goal in cases.QUICK_GOALS], runner.voids)
+
+    def test_a_slow_candidate_fails(self):
+        self.assertEqual(self.exit_code(self.FAKE % window(700.0)), 1)
+
+    def test_a_fast_one_does_not(self):
+        self.assertEqual(self.exit_code(self.FAKE % window(500.0)), 0)
+
+    def test_one_that_crashes_fails(self):
+        self.assertEqual(self.exit_code("import sys; sys.exit(3)"), 1)
+
+
 class Report(unittest.TestCase):
     def test_json_has_a_row_per_case_and_candidate(self):
         rows = {(r, "produce-100", c): judging.settled([window(v + r)]) | {"broker_cores": 0.5} for r in (1, 2, 3) for c, v in [("floor", 0), ("kafka-fast-rust", 9)]}
@@ -166,6 +210,15 @@ class Report(unittest.TestCase):
         self.assertEqual([(l["case"], l["candidate"], l["cpu_ns_per_msg"], l["rounds"]) for l in lines],
                          [("produce-100", "floor", 2, 3), ("produce-100", "kafka-fast-rust", 11, 3)])
         self.assertIn("5.50x floor", report.table(lines))
+
+    def test_a_plot_is_xml_with_a_bar_per_candidate(self):
+        lines = [{"case": "latency-1000", "candidate": c, "p50_us": v} for c, v in [("floor", 100.0), ("kafka-clients", 900.0), ("franz-go", None)]]
+        with tempfile.TemporaryDirectory() as folder:
+            (path,) = plot.write_plots(folder, lines, "a < b")
+            found = xml.etree.ElementTree.parse(path).getroot().findall("{http://www.w3.org/2000/svg}rect")
+        # The first one is the ground.
+        self.assertEqual(len(found), 3)
+        self.assertAlmostEqual(float(found[2].get("width")) / float(found[1].get("width")), 9, places=1)
 
 
 if __name__ == "__main__":
