@@ -1,4 +1,5 @@
 """Runs candidates, one after the other, and gathers what they print."""
+import dataclasses
 import json
 import os
 import random
@@ -142,7 +143,7 @@ class Runner:
         """A topic with the messages of the case. Everybody reads what kafka-clients wrote, once for all rounds."""
         if case.name not in self.filled:
             topic = self._topic(case)
-            writing = type(case)(**{**case.__dict__, "op": "produce"})
+            writing = dataclasses.replace(case, op="produce")
             run_process(self.candidates["kafka-clients"].start_line(writing, self.port, topic, 1), self.broker_pid)
             self.filled[case.name] = topic
         return self.filled[case.name]

@@ -2,6 +2,8 @@
 import importlib.util
 import os
 import random
+import re
+import struct
 import sys
 import tempfile
 import unittest
@@ -13,11 +15,13 @@ sys.dont_write_bytecode = True
 
 import cases
 import judging
+import kafka
 import plot
 import report
 import running
 from candidates import Candidate
 from cases import Goal
+from discard import DiscardingBroker
 
 
 def window(cpu, rate=1e6, **more):
@@ -161,6 +165,22 @@ class Running(unittest.TestCase):
         given = dict(zip(line[1::2], line[2::2]))
         self.assertEqual((given["--op"], given["--rate"], given["--port"], given["--windows"], given["--payload"]), ("paced", "10000", "9", "4", "plain"))
         self.assertNotIn("--way", given)
+
+
+class Discarding(unittest.TestCase):
+    def test_batches_are_answered_and_not_kept(self):
+        records = b"x" * 3_000_000
+        body = struct.pack(">hhii", -1, 1, 1000, 1) + kafka.text("t") + struct.pack(">iii", 1, 2, len(records)) + records
+        with DiscardingBroker() as broker:
+            # The throttle time comes last.
+            answer = kafka._ask(broker.port, 0, 7, body)
+            self.assertEqual(answer, struct.pack(">i", 1) + kafka.text("t") + struct.pack(">iihqqqi", 1, 2, 0, 0, -1, 0, 0))
+            # A version it does not speak, and one it does.
+            self.assertEqual(struct.unpack_from(">h", kafka._ask(broker.port, 18, 4, b""))[0], 35)
+            self.assertEqual(struct.unpack_from(">h", kafka._ask(broker.port, 18, 0, b""))[0], 0)
+            with open(f"/proc/{broker.pid}/status") as status:
+                peak = int(re.search(r"VmHWM:\s*(\d+)", status.read()).group(1))
+        self.assertLess(peak, 40_000)
 
 
 def load_main():
