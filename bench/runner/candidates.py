@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +44,14 @@ def java(executable, classpath):
 
 
 def native(wanted):
-    """Builds the other programs that the wanted candidates need. Gives those that are there, and for the rest why not."""
+    """Builds the other programs, those of which the wanted candidates need. Gives those that are there, and for the rest why not."""
     there, absent = {}, {}
-    for names, build in [([RUST, "floor", "librdkafka"], _rust), (["franz-go"], _go)]:
+    for names, program in [((RUST, "floor", "librdkafka"), _rust), (("franz-go",), _go)]:
         names = [n for n in names if n in wanted]
         if not names:
             continue
+        made = program()
         for name in names:
-            made = build(name)
             if isinstance(made, Path):
                 there[name] = Candidate(name, (str(made),), name)
             else:
@@ -58,31 +59,30 @@ def native(wanted):
     return there, absent
 
 
-def _rust(name):
+def _rust():
     folder = BENCH / "rust"
     if not (folder / "Cargo.toml").exists():
         return "bench/rust is not in this tree"
-    if not shutil.which("cargo"):
-        return "no cargo"
-    if name == "librdkafka" and not shutil.which("cmake"):
-        return "no cmake to build librdkafka with"
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or folder / "target").resolve()
-    return _built(["cargo", "build", "--release", "--quiet", "--manifest-path", str(folder / "Cargo.toml"), "--target-dir", str(target)],
+    # Not the library's own folder: a build for it would be thrown away by one for this, which has other options.
+    target = folder / "target"
+    return _built(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", str(folder / "Cargo.toml"), "--target-dir", str(target)],
                   target / "release" / "candidate")
 
 
-def _go(_name):
+def _go():
     folder = BENCH / "go"
     if not (folder / "go.mod").exists():
         return "bench/go is not in this tree"
     go = shutil.which("go") or "/usr/local/go/bin/go"
-    if not os.path.exists(go):
-        return "no Go"
     program = folder / "build" / "candidate"
     return _built([go, "build", "-o", str(program), "./"], program, folder)
 
 
 def _built(command, program, folder=None):
+    """The program, or why there is none."""
+    if not shutil.which(command[0]):
+        return f"no {os.path.basename(command[0])}"
+    print(f"building {program.relative_to(BENCH.parent)}", file=sys.stderr, flush=True)
     done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode or not program.exists():
         return f"{' '.join(command[:2])} failed: " + " / ".join(done.stderr.strip().splitlines()[-3:])
