@@ -3,7 +3,7 @@ import socket
 import struct
 import time
 
-METADATA, CREATE_TOPICS, DELETE_TOPICS = 3, 19, 20
+LIST_OFFSETS, METADATA, CREATE_TOPICS, DELETE_TOPICS = 2, 3, 19, 20
 
 
 class KafkaError(Exception):
@@ -16,14 +16,14 @@ def text(value):
 
 
 def create_topic(port, topic, partitions, patience=30):
-    """Returns when every partition has a leader."""
+    """Returns when every partition has a leader that knows it is one: clients that do not try again would fail."""
     # What is deleted goes from the disk at once: runs write gigabytes.
     config = text("file.delete.delay.ms") + text("1000")
     body = struct.pack(">i", 1) + text(topic) + struct.pack(">ihii", partitions, 1, 0, 1) + config + struct.pack(">ib", 30_000, 0)
     answer = _ask(port, CREATE_TOPICS, 2, body)
     _check("create", topic, _error_after_name(answer, 8))
     until = time.monotonic() + patience
-    while _leaders(port, topic) < partitions:
+    while _leaders(port, topic) < partitions or _leading(port, topic, partitions) < partitions:
         if time.monotonic() > until:
             raise KafkaError(f"the partitions of {topic} have no leaders after {patience} s")
         time.sleep(0.05)
@@ -80,6 +80,19 @@ def _leaders(port, topic):
         led += error == 0 and leader >= 0
         # Replicas, and those in sync.
         answer.skip(4 * answer.take("i")), answer.skip(4 * answer.take("i"))
+    return led
+
+
+def _leading(port, topic, partitions):
+    """How many partitions are led by the broker in its own eyes: it hears of a topic a moment after the metadata names it."""
+    body = struct.pack(">ii", -1, 1) + text(topic) + struct.pack(">i", partitions)
+    body += b"".join(struct.pack(">iq", partition, -1) for partition in range(partitions))
+    answer = _Answer(_ask(port, LIST_OFFSETS, 1, body))
+    answer.skip(4), answer.skip_text()
+    led = 0
+    for _ in range(answer.take("i")):
+        _partition, error, _time, _offset = answer.take("i"), answer.take("h"), answer.take("q"), answer.take("q")
+        led += error == 0
     return led
 
 
