@@ -218,6 +218,7 @@ fn list_offsets(request: ListOffsetsRequest) -> ListOffsetsResponse {
 }
 
 fn fetch(request: FetchRequest) -> FetchResponse {
+    std::thread::sleep(THINKING);
     let topic = |topic: FetchTopic| {
         let partition = |p: FetchPartition| PartitionData {
             partition_index: p.partition,

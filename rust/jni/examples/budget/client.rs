@@ -137,6 +137,36 @@ pub(crate) fn request(meter: &mut Meter, port: u16, count: u32) -> u64 {
     sent
 }
 
+/// A fetch, its answer of one batch, and all that reads it: everything happens in this thread. How often a larger answer is
+/// read depends on how the kernel cuts it.
+pub(crate) fn fetch(meter: &mut Meter, port: u16) -> u64 {
+    let bytes = 100;
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut conf = conf(port);
+    conf.max_bytes = broker::BATCH_BYTES as i32;
+    let group = GroupConf::embedded("fetch");
+    let consumer =
+        runtime.block_on(Consumer::connect(conf, group, &[topic(bytes)])).expect("the broker answers");
+    let mut reader = consumer.reader();
+    let mut read = async |records: u32| {
+        let mut n = 0;
+        while n < records {
+            let mut batch = reader.next_batch().await.expect("nothing fails").expect("it is open");
+            while let Some(record) = batch.next() {
+                black_box(record.value.map_or(0, <[u8]>::len));
+                n += 1;
+            }
+        }
+    };
+    runtime.block_on(read(records(bytes) * 2));
+    let before = consumer.stats().fetches;
+    meter.measure(|| runtime.block_on(read(records(bytes) * 2)));
+    let fetches = consumer.stats().fetches - before;
+    drop(reader);
+    runtime.block_on(consumer.close(Duration::from_secs(600))).expect("the group is here");
+    fetches
+}
+
 /// Takes values as a chunk does, without a place for what else belongs to a record.
 struct Copied(Vec<u8>);
 

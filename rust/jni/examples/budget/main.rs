@@ -53,6 +53,7 @@ fn run_cases() {
     case("fetch-response", "response", &wire::fetch_response);
     case("send-1-record", "request", &|m| client::request(m, port, 1));
     case("send-500-records", "request", &|m| client::request(m, port, 500));
+    case("fetch", "fetch", &|m| client::fetch(m, port));
 }
 
 fn main() -> ExitCode {

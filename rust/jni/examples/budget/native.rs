@@ -172,11 +172,13 @@ pub(crate) fn send(meter: &mut Meter, port: u16, bytes: usize, how: Send) -> u64
         }
     };
     for counted in [false, true] {
+        broker::hold(true);
         if counted {
-            meter.measure(run)
+            meter.measure(run);
         } else {
-            run()
+            run();
         }
+        broker::hold(false);
         Java_kafkafast_NativeProducer_flush(env, CLASS, handle, OPERATION, LONG);
         jvm.wait(OPERATION);
     }
