@@ -78,10 +78,16 @@ impl<'a> Chunk<'a> {
         self.index[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     }
 
-    fn long(&mut self, at: usize, value: i64) {
-        self.index[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+    /// Writes what all records of the chunk have in common.
+    #[cold]
+    fn begin(&mut self, unit: &UnitInfo) {
+        let topic = self.topics.lock().id(&unit.topic);
+        self.int(0, topic);
+        self.int(4, unit.partition);
+        self.int(8, i32::try_from(unit.attempt).unwrap_or(i32::MAX));
     }
 
+    #[inline]
     fn bytes(&mut self, bytes: &[u8]) {
         self.data[self.used..self.used + bytes.len()].copy_from_slice(bytes);
         self.used += bytes.len();
@@ -104,38 +110,38 @@ fn int(length: usize) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
 }
 
+#[inline]
 fn headers_size(headers: &Headers<'_>) -> usize {
-    if headers.is_empty() {
-        return 0;
-    }
+    if headers.is_empty() { 0 } else { some_headers_size(headers) }
+}
+
+fn some_headers_size(headers: &Headers<'_>) -> usize {
     4 + headers.map(|(key, value)| 8 + key.len() + value.map_or(0, <[u8]>::len)).sum::<usize>()
 }
 
 impl ChunkSink for Chunk<'_> {
+    #[inline]
     fn put(&mut self, record: &RecordRef<'_>, unit: &UnitInfo) -> Put {
         let headers = headers_size(&record.headers);
-        let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers;
-        let entry = HEADER + self.count * ENTRY;
+        let key = record.key.unwrap_or_default();
+        let value = record.value.unwrap_or_default();
+        let size = key.len() + value.len() + headers;
         if self.used + size > self.data.len() {
             return if self.count == 0 { Put::TooSmall(size) } else { Put::Full };
         }
-        if entry + ENTRY > self.index.len() {
-            return Put::Full;
-        }
+        let at = HEADER + self.count * ENTRY;
+        let Some(entry) = self.index.get_mut(at..at + ENTRY) else { return Put::Full };
+        entry[..8].copy_from_slice(&record.offset.to_ne_bytes());
+        entry[8..16].copy_from_slice(&record.timestamp.to_ne_bytes());
+        entry[16..20].copy_from_slice(&int(self.used).to_ne_bytes());
+        entry[20..24].copy_from_slice(&record.key.map_or(-1, |k| int(k.len())).to_ne_bytes());
+        entry[24..28].copy_from_slice(&record.value.map_or(-1, |v| int(v.len())).to_ne_bytes());
+        entry[28..].copy_from_slice(&int(headers).to_ne_bytes());
         if self.count == 0 {
-            let topic = self.topics.lock().id(&unit.topic);
-            self.int(0, topic);
-            self.int(4, unit.partition);
-            self.int(8, i32::try_from(unit.attempt).unwrap_or(i32::MAX));
+            self.begin(unit);
         }
-        self.long(entry, record.offset);
-        self.long(entry + 8, record.timestamp);
-        self.int(entry + 16, int(self.used));
-        self.int(entry + 20, record.key.map_or(-1, |k| int(k.len())));
-        self.int(entry + 24, record.value.map_or(-1, |v| int(v.len())));
-        self.int(entry + 28, int(headers));
-        self.bytes(record.key.unwrap_or_default());
-        self.bytes(record.value.unwrap_or_default());
+        self.bytes(key);
+        self.bytes(value);
         if headers > 0 {
             self.headers(record.headers);
         }

@@ -84,7 +84,7 @@ impl Walk {
 
     /// The next record of the open batch that belongs to the unit, with its batch and the position behind it; `None`
     /// when the batch has no more of them.
-    #[inline]
+    #[inline(always)]
     fn peek(&mut self) -> Option<Result<(&OpenBatch, RecordRef<'_>, usize), BatchError>> {
         let open = self.open.as_ref()?;
         let found = find(open, &mut self.at, self.position, self.end)?;
@@ -101,7 +101,7 @@ impl Walk {
 
 /// The first record of `batch` from byte `at` on whose offset is in `[position, end)`, and the byte position behind it.
 /// Moves `at` past what lies below, and to the end when what comes is not below `end`.
-#[inline]
+#[inline(always)]
 fn find<'a>(
     batch: &'a OpenBatch,
     at: &mut usize,

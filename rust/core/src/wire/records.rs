@@ -289,7 +289,7 @@ impl OpenBatch {
 
     /// The record at byte `pos` of the body (0 is the first), moving `pos` behind it; `None` behind the last. After an
     /// error `pos` stands at the end.
-    #[inline]
+    #[inline(always)]
     pub fn next_at(&self, pos: &mut usize) -> Option<Result<RecordRef<'_>, BatchError>> {
         let rest = self.body.get(*pos..).filter(|rest| !rest.is_empty())?;
         let mut d = Slice(rest);
@@ -309,7 +309,7 @@ impl OpenBatch {
         BatchError::Malformed { offset: self.base_offset, what }
     }
 
-    #[inline]
+    #[inline(always)]
     fn record<'a>(&self, d: &mut Slice<'a>) -> Option<RecordRef<'a>> {
         let head = match d.0.first_chunk().and_then(Head::read_short) {
             Some(head) => head,
