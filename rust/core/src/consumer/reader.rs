@@ -122,6 +122,21 @@ fn find<'a>(
     }
 }
 
+/// Puts a record, after telling the sink of the batch it is in.
+#[inline(always)]
+fn put<S: ChunkSink + ?Sized>(
+    sink: &mut S,
+    told: &mut bool,
+    open: &OpenBatch,
+    record: &RecordRef<'_>,
+    info: &UnitInfo,
+) -> Put {
+    if !std::mem::replace(told, true) {
+        sink.batch(open.body());
+    }
+    sink.put(record, info)
+}
+
 /// About what a record needs in a chunk.
 fn record_bytes(record: &RecordRef<'_>) -> usize {
     let key = record.key.map_or(0, <[u8]>::len);
@@ -242,9 +257,10 @@ impl Reader {
     fn fill<S: ChunkSink + ?Sized>(&mut self, sink: &mut S, max: usize) -> Option<usize> {
         let limit = self.shared().decompress_limit;
         let Some(current) = &mut self.current else { return None };
+        let mut told = false;
         while (self.runs.len() as usize) < max {
             match current.walk.peek() {
-                Some(Ok((_, record, pos))) => match sink.put(&record, &current.info) {
+                Some(Ok((open, record, pos))) => match put(sink, &mut told, open, &record, &current.info) {
                     Put::Taken => {
                         let offset = record.offset;
                         self.runs.push(offset);
@@ -270,6 +286,7 @@ impl Reader {
                     let open = current.pieces.front()?.open(limit).ok()?;
                     current.pieces.pop_front();
                     current.walk.load(open);
+                    told = false;
                 }
             }
         }

@@ -4,7 +4,7 @@
 
 use std::ptr;
 
-use jni::sys::{JNIEnv, jbyteArray, jclass, jint, jlong, jobject, jstring};
+use jni::sys::{JNIEnv, jbyteArray, jclass, jint, jlong, jlongArray, jobject, jstring};
 
 use crate::broker;
 use crate::client::{CALM, records, topic};
@@ -95,9 +95,8 @@ unsafe extern "system" {
         class: jclass,
         handle: jlong,
         slot: jint,
-        data: jlong,
-        capacity: jint,
-        index: jlong,
+        data: jbyteArray,
+        index: jlongArray,
         max: jint,
     ) -> jint;
     safe fn Java_kafkafast_NativeConsumer_closeSlot(
@@ -124,7 +123,7 @@ const OPERATION: jlong = 1;
 const READER: jlong = 2;
 /// What `Slot.java` begins with.
 const DATA_BYTES: usize = 64 << 10;
-const INDEX_ENTRIES: usize = 2048;
+const MAX_RECORDS: usize = 2048;
 
 /// The settings as `KafkaConf.java` hands them over.
 fn pairs(port: u16) -> String {
@@ -229,12 +228,11 @@ pub(crate) fn next(meter: &mut Meter, port: u16, bytes: usize) -> u64 {
     jvm.wait(OPERATION);
     let slot = Java_kafkafast_NativeConsumer_openSlot(env, CLASS, handle, READER);
     assert!(!Java_kafkafast_NativeConsumer_control(env, CLASS, handle, slot).is_null());
-    let mut data = vec![0_u64; DATA_BYTES / 8];
-    let mut index = vec![0_u64; (64 + INDEX_ENTRIES * 32) / 8];
-    let (data, index) = (data.as_mut_ptr() as jlong, index.as_mut_ptr() as jlong);
+    let data = Jvm::array(vec![0; DATA_BYTES]);
+    let index = Jvm::array(vec![0; (4 + MAX_RECORDS * 5) * size_of::<jlong>()]);
     let fill = || {
-        let (capacity, max) = (DATA_BYTES as jint, INDEX_ENTRIES as jint);
-        Java_kafkafast_NativeConsumer_next(env, CLASS, handle, slot, data, capacity, index, max)
+        let (data, index) = (data.reference(), index.reference());
+        Java_kafkafast_NativeConsumer_next(env, CLASS, handle, slot, data, index, MAX_RECORDS as jint)
     };
     // Units begin small: counting begins when they have grown.
     let warm = u64::from(records(bytes)) * 2;

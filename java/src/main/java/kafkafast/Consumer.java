@@ -135,10 +135,10 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         slot.waiting = Thread.currentThread();
         try {
             while (true) {
-                int n = NativeConsumer.next(handle, slot.id, slot.dataAddress, slot.data.capacity(), slot.indexAddress, Slot.MAX_RECORDS);
+                int n = NativeConsumer.next(handle, slot.id, slot.data, slot.index, Slot.MAX_RECORDS);
                 if (n > 0) {
                     waited = false;
-                    slot.filled(n, topicName(slot.index.getInt(0)));
+                    slot.filled(n, topicName((int) slot.index[0]));
                     slot.at = 1;
                     slot.taken(1);
                     return true;
