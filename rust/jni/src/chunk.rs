@@ -145,8 +145,20 @@ impl ChunkSink for Chunk<'_> {
         let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
         let headers = record.headers.raw();
         // They lie one behind the other; what is empty may lie anywhere.
-        let first = if !key.is_empty() { key } else if !value.is_empty() { value } else { headers };
-        let last = if !headers.is_empty() { headers } else if !value.is_empty() { value } else { key };
+        let first = if !key.is_empty() {
+            key
+        } else if !value.is_empty() {
+            value
+        } else {
+            headers
+        };
+        let last = if !headers.is_empty() {
+            headers
+        } else if !value.is_empty() {
+            value
+        } else {
+            key
+        };
         let (mut from, mut to) = (self.run.from, self.run.to);
         if !last.is_empty() {
             if to == 0 {

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use jni::sys::{
-    JNIEnv, JNINativeInterface_, jarray, jboolean, jbyte, jbyteArray, jchar, jclass, jint, jlong,
-    jlongArray, jobject, jsize, jstring,
+    JNIEnv, JNINativeInterface_, jarray, jboolean, jbyte, jbyteArray, jchar, jclass, jint, jlong, jlongArray,
+    jobject, jsize, jstring,
 };
 
 // Links the library that has the native methods.
