@@ -121,7 +121,8 @@ mod tests {
         drop(slice);
         assert_eq!(held(&spares).len(), 1);
         for other in [(1 << 19) - 1, (1 << 20) + 1] {
-            assert_ne!(spares.take(other).as_ptr(), place, "{other} bytes do not fit");
+            let buffer = spares.take(other);
+            assert_ne!(buffer.as_ptr(), place, "{other} bytes do not fit");
         }
         let again = spares.take((1 << 20) - 5);
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
