@@ -262,10 +262,14 @@ impl<B: Extent> State<B> {
     }
 
     /// The batch at the wanted position cannot be read (an old format, lengths that make no sense): the units that
-    /// need it are given back with the reason.
+    /// need it are given back with the reason. One whose reader still has records that lie before it is not: it is met
+    /// again when the reader has handled those and waits.
     pub(super) fn broken(&mut self, want: &Want, reason: Arc<str>, now: Instant) {
         self.fetch_failed(want, now);
-        let at = |held: &Held<B>| held.tp == want.tp && held.next == want.position && held.queue.is_empty();
+        let waits = |held: &Held<B>| held.holder.is_none() || held.starving.is_some();
+        let at = |held: &Held<B>| {
+            held.tp == want.tp && held.next == want.position && held.queue.is_empty() && waits(held)
+        };
         let keys: Vec<_> = self.units.iter().filter(|(_, held)| at(held)).map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(held) = self.revoke(key) {

@@ -264,6 +264,11 @@ impl World {
                 self.consumers[c].state.fetch_failed(want, now);
                 continue;
             }
+            if self.faults && self.dice.one_in(12) {
+                // Unreadable this time: units that have come as far as that go back, as failed attempts.
+                self.consumers[c].state.broken(want, "test".into(), now);
+                continue;
+            }
             let Want { tp, position, bytes, .. } = want;
             let pieces = self.read(c, tp.partition, *position, *bytes, first);
             first &= pieces.is_empty();
