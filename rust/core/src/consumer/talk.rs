@@ -444,15 +444,13 @@ impl<B: Extent> State<B> {
     }
 
     /// Readers that wait in the middle of a unit for a leader that is away put it into the pool: there may be other
-    /// work for them. What they handled of it is handled.
+    /// work for them. So do those that nobody asks any more, once there is something for another to go on with. What they
+    /// handled of it is handled.
     fn put_down_stalled(&mut self, now: Instant) {
         let stuck = |seat: &super::state::Seat| {
             let held = self.units.get(&seat.holds?)?;
-            (seat.starving && self.is_stalled(held)).then_some((
-                seat.slot.id,
-                seat.holds?,
-                seat.slot.unhandled(),
-            ))
+            let goes = self.is_stalled(held) || (seat.idle && held.ready());
+            (seat.starving && goes).then_some((seat.slot.id, seat.holds?, seat.slot.unhandled()))
         };
         let stalled: Vec<_> = self.readers.values().filter_map(stuck).collect();
         for (slot, key, from) in stalled {
