@@ -126,8 +126,12 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         return fill(slot, timeoutMillis);
     }
 
-    /** Gets the next chunk, waiting for it. Asking for it acknowledges all records of the chunk before. */
+    /** Gets the next chunk, waiting for it. Asking for it acknowledges what was handed out of the chunk before. */
     private boolean fill(Slot slot, long timeoutMillis) {
+        if (slot.have > 0) {
+            // A batch was handed out as one: if the rest is taken back at this moment, none of the batch is.
+            slot.taken(slot.at);
+        }
         slot.have = 0;
         slot.at = 0;
         long start = 0;
@@ -178,8 +182,8 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         }
         // What hasNext() has reserved was never given to anybody.
         boolean all = slot.at == slot.have && !slot.reserved;
-        if (!all && !slot.reserved) {
-            slot.taken(slot.at + 1);
+        if (!slot.reserved) {
+            slot.taken(all ? slot.at : slot.at + 1);
         }
         slot.have = 0;
         slot.at = 0;
