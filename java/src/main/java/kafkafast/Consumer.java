@@ -1,6 +1,7 @@
 package kafkafast;
 
 import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Iterator;
@@ -142,9 +143,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
                 int n = NativeConsumer.next(handle, slot.id, slot.dataAddress, slot.data.capacity(), slot.indexAddress, Slot.MAX_RECORDS);
                 if (n > 0) {
                     waited = false;
-                    slot.filled(n, topicName(slot.index.getInt(0)));
-                    slot.at = 1;
-                    slot.taken(1);
+                    filled(slot, n);
                     return true;
                 }
                 if (n == NativeConsumer.CLOSED) {
@@ -173,6 +172,21 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
                 NativeConsumer.cancelWait(handle, slot.id);
             }
         }
+    }
+
+    /** Takes up a chunk. When there is no memory for that it goes back: the next ask would acknowledge what nobody saw. */
+    private void filled(Slot slot, int records) {
+        boolean filled = false;
+        try {
+            slot.filled(records, topicName(slot.index.getInt(0)));
+            filled = true;
+        } finally {
+            if (!filled) {
+                NativeConsumer.finish(handle, slot.id, false);
+            }
+        }
+        slot.at = 1;
+        slot.taken(1);
     }
 
     /** Says that what this thread took is handled, without taking more; the rest of the chunk goes back. */
@@ -239,8 +253,11 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             if (slot == null || !reserve(slot, timeoutMillis)) {
                 return null;
             }
+            // Until it is made, for which there may be no memory, it is not handed out.
+            slot.reserved = true;
+            Message message = slot.message(slot.at - 1);
             slot.reserved = false;
-            return slot.message(slot.at - 1);
+            return message;
         } finally {
             Reference.reachabilityFence(this);
         }
@@ -274,7 +291,8 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             if (slot == null || !reserve(slot, timeoutMillis)) {
                 return new ArrayList<>();
             }
-            slot.reserved = false;
+            // Until they are made, for which there may be no memory, none is handed out.
+            slot.reserved = true;
             // The cell keeps naming the first: until the next ask none of them is handled.
             int first = slot.at - 1;
             int end = (int) Math.min((long) first + max, slot.have);
@@ -283,6 +301,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
                 batch.add(slot.message(i));
             }
             slot.at = end;
+            slot.reserved = false;
             return batch;
         } finally {
             Reference.reachabilityFence(this);
@@ -316,9 +335,11 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             Slot slot = slot();
             int shown = 0;
             while (slot != null && shown < max && reserve(slot, shown == 0 ? timeoutMillis : 0)) {
+                slot.reserved = true;
+                ByteBuffer view = slot.view();
                 slot.reserved = false;
                 shown++;
-                handler.handle(slot, slot.view());
+                handler.handle(slot, view);
             }
             return shown;
         } catch (RuntimeException e) {
