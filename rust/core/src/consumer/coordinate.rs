@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
+
 use super::mirror;
-use super::publish::publish;
+use super::publish;
 use super::recover;
 use super::shared::Shared;
 use super::state::Phase;
@@ -26,6 +28,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut failures = 0;
     let mut last_learned = Instant::now();
     let mut lives = shared.coordinator.lives();
+    let mut clearing: Option<JoinHandle<()>> = None;
     loop {
         if let Err(error) = recover::after_loss(&shared, &mut lives).await {
             tracing::warn!("the group was lost, and its positions are not restored yet: {error}");
@@ -40,7 +43,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
             (next, state.unsaid(now), state.exchange(now), state.phase)
         });
         if !unsaid.is_empty() {
-            publish(&shared, &unsaid).await;
+            let unclear = publish::tell(&shared, &unsaid).await;
+            if clearing.as_ref().is_some_and(|task| !task.is_finished()) {
+                publish::unsaid(&shared, unclear.iter().map(|(seen, _)| seen));
+            } else if !unclear.is_empty() {
+                // Not here: while a leader says nothing the group must go on hearing of us.
+                let shared = Arc::clone(&shared);
+                clearing = Some(tokio::spawn(async move { publish::clear_up(&shared, unclear).await }));
+            }
         }
         let retry_at = match request {
             Some(request) => {
