@@ -93,6 +93,29 @@ fn fetched(asked: &Asked, error: ErrorCode, position: i64) -> Reply {
     Reply::Say(asked.answer::<FetchRequest>(&answer))
 }
 
+/// What a task cannot calculate with stands for any defect: nobody waits for a task that is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_are_told_when_a_task_has_failed() {
+    let port = Arc::new(AtomicI32::new(0));
+    let at = Arc::clone(&port);
+    let fake = Fake::raw(move |asked| match asked.api {
+        18 => versions(&asked),
+        3 => metadata(&asked, at.load(Ordering::SeqCst), 0),
+        2 => list_offsets(&asked, 0),
+        _ => Reply::Nothing,
+    })
+    .await;
+    port.store(fake.address.port().into(), Ordering::SeqCst);
+    let mut conf = Config::with_bootstrap(&fake.address.to_string()).unwrap();
+    (conf.lease, conf.heartbeat) = (Duration::MAX, Duration::MAX / 2);
+    let group = GroupConf::embedded(kafka_fast_testkit::unique("group"));
+    let consumer = Consumer::connect(conf, group, &["t"]).await.unwrap();
+    let mut reader = consumer.reader();
+    let told = tokio::time::timeout(Duration::from_secs(5), reader.next()).await.expect("an answer");
+    let text = told.unwrap_err().to_string();
+    assert!(text.contains("a defect in kafka-fast stopped it, see the log. Connect again"), "{text}");
+}
+
 /// The leader changes in the middle of a unit, and the new one, which serves records well, never says where the old epoch ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_does_not_answer_about_epochs_does_not_keep_the_group_waiting() {

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::mirror;
 use super::publish;
 use super::recover;
-use super::shared::Shared;
+use super::shared::{Alarm, Shared};
 use super::state::Phase;
 use crate::error::ErrorKind;
 use crate::group::{ExchangeReply, ExchangeRequest, GroupError};
@@ -25,6 +25,7 @@ const TICK_LEAST: Duration = Duration::from_millis(100);
 
 /// Exchanges until the consumer is closed and the group was told everything.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _alarm = Alarm::new(&shared);
     let mut failures = 0;
     let mut last_learned = Instant::now();
     let mut lives = shared.coordinator.lives();

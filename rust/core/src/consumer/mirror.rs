@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ConsumerError;
 use super::publish::{Asked, epoch_ends};
-use super::shared::Shared;
+use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use crate::cluster::{CommittedOffset, OffsetCommit};
 use crate::group::{Coordinator, GroupError, PartitionView, RedisGroup, decode_commit, encode_commit};
@@ -42,6 +42,7 @@ type Last = (i64, u64, i32, Vec<(i64, i64)>);
 
 /// Commits as long as this consumer is the organiser, until it is over.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _alarm = Alarm::new(&shared);
     let Some(group) = mirrored(&shared).cloned() else { return };
     let mut last: HashMap<Tp, Last> = HashMap::new();
     let mut all_at = Instant::now();
