@@ -222,10 +222,14 @@ async fn take(shared: &Arc<Shared>, part: Part) {
     let now = Instant::now();
     let want = part.want;
     match part.error {
-        ErrorCode::NONE => shared.with(|state| match part.broken {
-            Some(reason) => state.broken(&want, reason.into(), now),
-            None => state.fetched(&want, part.pieces, part.high_watermark, now),
-        }),
+        ErrorCode::NONE => match part.broken {
+            Some(reason) => shared.with(|state| state.broken(&want, reason.into(), now)),
+            None => {
+                if !shared.with(|state| state.fetched(&want, part.pieces, part.high_watermark, now)) {
+                    shared.cluster.request_refresh(&want.tp.topic);
+                }
+            }
+        },
         ErrorCode::OFFSET_OUT_OF_RANGE => out_of_range(shared, &want).await,
         error => {
             if error.refresh_metadata() {
