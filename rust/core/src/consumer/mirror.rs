@@ -227,6 +227,8 @@ async fn ends<'a>(shared: &Shared, commits: impl Iterator<Item = &'a CommittedOf
 /// Another server than the group was on last: it is brought up to the commits before it hands anything out.
 pub(super) async fn reconcile(shared: &Shared) -> Result<(), ConsumerError> {
     let Coordinator::Redis(group) = &shared.coordinator else { return Ok(()) };
+    // Before anything is read of it: yet another one may take over until all is compared.
+    let server = group.server().await?;
     if mirrored(shared).is_some() {
         let topics = group.topics().await?;
         for topic in &topics {
@@ -264,6 +266,6 @@ pub(super) async fn reconcile(shared: &Shared) -> Result<(), ConsumerError> {
         );
         group.advance(&facts).await?;
     }
-    group.reconciled().await?;
+    group.reconciled(&server).await?;
     Ok(())
 }
