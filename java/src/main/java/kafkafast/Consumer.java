@@ -106,6 +106,10 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             if (topic == null) {
                 throw new IllegalArgumentException(operation + ": a topic must not be null");
             }
+            // Native takes them joined by it.
+            if (topic.indexOf('\0') >= 0) {
+                throw new InvalidTopicException(operation + ": a topic cannot hold the character NUL");
+            }
         }
         return String.join("\0", topics);
     }

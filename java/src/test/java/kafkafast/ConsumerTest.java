@@ -368,6 +368,7 @@ public class ConsumerTest {
             consumer.removeTopics(two);
             assertThrows(IllegalArgumentException.class, () -> consumer.addTopics());
             assertThrows(IllegalArgumentException.class, () -> consumer.addTopics((String) null));
+            assertThrows(InvalidTopicException.class, () -> consumer.addTopics("one\0two"));
             produce(one, 1, 2);
             assertEquals("1", next(consumer));
             assertNull(consumer.readMsg(100));
