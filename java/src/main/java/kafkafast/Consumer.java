@@ -1,6 +1,7 @@
 package kafkafast;
 
 import java.lang.ref.Reference;
+import java.lang.ref.WeakReference;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -27,7 +28,8 @@ import java.util.concurrent.locks.LockSupport;
 public final class Consumer implements Iterable<Message>, AutoCloseable {
     private final ConsumerState state;
     private final long handle;
-    private final ThreadLocal<Slot> slots = new ThreadLocal<>();
+    /** The state holds them as long as it is open: threads, which outlive consumers, must not hold their buffers. */
+    private final ThreadLocal<WeakReference<Slot>> slots = new ThreadLocal<>();
     private volatile String[] topicNames = new String[0];
 
     private Consumer(long handle) {
@@ -211,12 +213,20 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
 
     /** This thread's slot; null when the consumer is closed. */
     private Slot slot() {
-        Slot slot = slots.get();
+        Slot slot = known();
         if (slot == null && !state.isClosed()) {
             slot = state.open();
-            slots.set(slot);
+            if (slot != null) {
+                slots.set(new WeakReference<>(slot));
+            }
         }
         return slot;
+    }
+
+    /** This thread's slot, if it has one. */
+    private Slot known() {
+        WeakReference<Slot> slot = slots.get();
+        return slot == null ? null : slot.get();
     }
 
     private String topicName(int id) {
@@ -393,7 +403,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
     /** Gives the message in hand back, to come again after a back-off. */
     void retry(String reason) {
         try {
-            Slot slot = slots.get();
+            Slot slot = known();
             if (slot != null && slot.have > 0) {
                 slot.have = 0;
                 slot.at = 0;
@@ -407,7 +417,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
     /** This thread reads no more: what it took is handled if so said, the rest goes back. */
     void leave(boolean handled) {
         try {
-            Slot slot = slots.get();
+            Slot slot = known();
             if (slot != null) {
                 if (handled) {
                     acknowledge(slot);

@@ -9,7 +9,7 @@ import java.util.concurrent.locks.LockSupport;
 
 /**
  * What one thread reads with: a chunk of records in a buffer that native code fills, and how far the thread has come in it. Only its thread
- * touches it, except for {@link #unpark} and what is volatile. Does not refer to the consumer: a ThreadLocal holds it.
+ * touches it, except for {@link #unpark} and what is volatile. Does not refer to the consumer, whose state holds it.
  *
  * <p>The index buffer begins with a header: topic id, partition, attempt, bytes needed (4 each). Entries of 32 bytes follow: offset,
  * timestamp (8 each), position in the data, length of key, of value (-1: null), of headers (4 each); key, value and headers lie one
