@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::mirror;
+use super::plan::Seen;
 use super::publish;
 use super::recover;
 use super::shared::{Alarm, Shared};
@@ -44,14 +45,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             (next, state.unsaid(now), state.exchange(now), state.phase)
         });
         if !unsaid.is_empty() {
-            let unclear = publish::tell(&shared, &unsaid).await;
-            if clearing.as_ref().is_some_and(|task| !task.is_finished()) {
-                publish::unsaid(&shared, unclear.iter().map(|(seen, _)| seen));
-            } else if !unclear.is_empty() {
-                // Not here: while a leader says nothing the group must go on hearing of us.
-                let shared = Arc::clone(&shared);
-                clearing = Some(tokio::spawn(async move { publish::clear_up(&shared, unclear).await }));
-            }
+            say(&shared, unsaid, &mut clearing).await;
         }
         let retry_at = match request {
             Some(request) => {
@@ -99,6 +93,18 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
     }
     leave(&shared).await;
+}
+
+/// Tells the group what was seen. What only leaders can clear up is left to a task, one at a time: while a leader says nothing
+/// the group must go on hearing of us.
+async fn say(shared: &Arc<Shared>, seen: Vec<Seen>, clearing: &mut Option<JoinHandle<()>>) {
+    let unclear = publish::tell(shared, &seen).await;
+    if clearing.as_ref().is_some_and(|task| !task.is_finished()) {
+        publish::unsaid(shared, unclear.iter().map(|(seen, _)| seen));
+    } else if !unclear.is_empty() {
+        let shared = Arc::clone(shared);
+        *clearing = Some(tokio::spawn(async move { publish::clear_up(&shared, unclear).await }));
+    }
 }
 
 /// One exchange. It may take a round trip or hang: deadlines are looked after meanwhile.
