@@ -11,7 +11,7 @@ import java.util.concurrent.locks.LockSupport;
 
 /**
  * What one thread reads with: a chunk of records in arrays that native code fills, and how far the thread has come in it. Only its thread
- * touches it, except for {@link #unpark} and what is volatile. Does not refer to the consumer: a ThreadLocal holds it.
+ * touches it, except for {@link #unpark} and what is volatile. Does not refer to the consumer, whose state holds it.
  *
  * <p>The index begins with topic id, partition, attempt, bytes needed. Entries of five numbers follow: offset, timestamp, and where in the data key,
  * value and headers are: position in the upper half, length in the lower one, -1 for null. The control cell: bytes 0-3 records taken, 4 revoked,
