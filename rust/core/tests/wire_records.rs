@@ -477,3 +477,36 @@ fn a_compressed_batch_holds_no_more_memory_than_it_has_bytes() {
 fn an_empty_batch_cannot_be_sealed() {
     BatchBuilder::with_capacity(100).seal(Codec::None);
 }
+
+/// The short way to write a record ends where one of its numbers needs a third byte.
+#[test]
+fn records_at_the_edges_of_two_byte_numbers_are_read_back() {
+    let base = 1_700_000_000_000;
+    let lengths = [0, 1, 58, 59, 60, 61, 62, 63, 64, 65, 7_990, 7_999, 8_000, 8_190, 8_191, 8_192, 9_000];
+    let deltas = [0, 1, 63, 64, -64, -65, 8_190, 8_191, 8_192, -8_192, -8_193];
+    let mut wanted = Vec::new();
+    let mut builder = BatchBuilder::with_capacity(1 << 20);
+    let mut append = |timestamp: i64, value: Vec<u8>| {
+        builder.append(timestamp, &Record::value(&value));
+        wanted.push((timestamp, value));
+    };
+    append(base, Vec::new());
+    for (i, length) in lengths.iter().enumerate() {
+        for delta in deltas {
+            append(base + delta, vec![i as u8; *length]);
+        }
+    }
+    for i in 0..8_300 {
+        append(base + 7, vec![i as u8; 60]);
+    }
+    let bytes = builder.seal(Codec::None).finish();
+    let batch = Batches::new(bytes).next().unwrap().unwrap().open(1 << 30).unwrap();
+    let read: Vec<_> = batch
+        .records()
+        .map(|record| record.map(|r| (r.offset, r.timestamp, r.value.unwrap_or_default().to_vec())).unwrap())
+        .collect();
+    assert_eq!(read.len(), wanted.len());
+    for (i, ((offset, timestamp, value), (sent, bytes))) in read.iter().zip(&wanted).enumerate() {
+        assert_eq!((*offset, timestamp, value), (i as i64, sent, bytes), "record {i}");
+    }
+}

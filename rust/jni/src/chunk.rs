@@ -1,19 +1,25 @@
-//! Two direct buffers of Java as a sink for records.
+//! Two arrays of Java as a sink for records.
 //!
-//! The data buffer holds key, value and headers of each record one behind the other. The index buffer begins with a
-//! header of 64 bytes - topic id, partition, attempt, bytes needed (`i32` each) - and has an entry of 32 bytes for each
-//! record: offset, timestamp (`i64`), position in the data, length of key, of value (-1: null), of headers (`i32`). All
-//! in native byte order. `Slot.java` reads it.
+//! The data array gets the bytes of batches as they lie there, one copy for all records of a batch that fit. The index array
+//! begins with topic id, partition, attempt and bytes needed, and has an entry of five numbers for each record: offset,
+//! timestamp, and where key, value and headers are (position in the data in the upper half, length in the lower one; -1 is
+//! null). `Slot.java` reads it. Both are written by copies: the garbage collector may move arrays, and what Java copies out
+//! of an array of its own costs it less than what it copies out of memory of ours.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use jni::sys::{jbyteArray, jlong, jlongArray};
 use kafka_fast::consumer::{ChunkSink, Put, UnitInfo};
-use kafka_fast::wire::{Headers, RecordRef};
+use kafka_fast::wire::RecordRef;
 use parking_lot::Mutex;
 
-const HEADER: usize = 64;
-const ENTRY: usize = 32;
+use crate::env::Env;
+
+const HEADER: usize = 4;
+const ENTRY: usize = 5;
+const NULL: jlong = -1;
 
 /// Numbers for topics, so that Java makes each name's String once. Bounded by the topics a consumer ever reads.
 #[derive(Default)]
@@ -41,105 +47,142 @@ impl Topics {
 
 /// The sink of one fill.
 pub(crate) struct Chunk<'a> {
-    data: &'a mut [u8],
+    env: &'a Env,
+    data: jbyteArray,
+    capacity: usize,
+    /// Bytes of the data that are written.
     used: usize,
-    index: &'a mut [u8],
-    count: usize,
+    /// What the index array will get.
+    index: &'a mut Vec<jlong>,
+    max: usize,
     topics: &'a Mutex<Topics>,
+    run: Run,
+}
+
+/// Records of one batch that lie together and are not copied yet.
+#[derive(Default)]
+struct Run {
+    body: Bytes,
+    /// Where they are in the body; empty before the first.
+    from: usize,
+    to: usize,
+}
+
+impl Run {
+    /// Where `bytes`, which are of the body, are in it.
+    #[inline]
+    fn position(&self, bytes: &[u8]) -> usize {
+        bytes.as_ptr().addr() - self.body.as_ptr().addr()
+    }
 }
 
 impl<'a> Chunk<'a> {
-    /// # Safety
-    /// `data` is writable for `capacity` bytes, `index` for its header and `max` entries, both for as long as the result
-    /// lives, and nobody else touches them meanwhile.
-    pub(crate) unsafe fn new(
-        data: *mut u8,
-        capacity: usize,
-        index: *mut u8,
+    /// A sink for at most `max` records into an array of `capacity` bytes; `index` is used for what [`finish`](Self::finish)
+    /// writes.
+    pub(crate) fn new(
+        env: &'a Env,
+        data: jbyteArray,
+        index: &'a mut Vec<jlong>,
         max: usize,
         topics: &'a Mutex<Topics>,
     ) -> Self {
-        // SAFETY: promised by the caller; Java's direct buffers are zeroed when made, so the bytes are initialised.
-        let (data, index) = unsafe {
-            (
-                std::slice::from_raw_parts_mut(data, capacity),
-                std::slice::from_raw_parts_mut(index, HEADER + max * ENTRY),
-            )
-        };
-        Self { data, used: 0, index, count: 0, topics }
+        index.clear();
+        index.resize(HEADER, 0);
+        let capacity = env.array_length(data);
+        Self { env, data, capacity, used: 0, index, max, topics, run: Run::default() }
+    }
+
+    /// Writes what was put to Java's arrays.
+    pub(crate) fn finish(mut self, index: jlongArray) {
+        self.copy_run();
+        self.env.write_longs(index, self.index);
     }
 
     /// Notes what the next record needs.
     pub(crate) fn needed(&mut self, bytes: usize) {
-        self.int(12, int(bytes));
+        self.index[3] = long(bytes);
     }
 
-    fn int(&mut self, at: usize, value: i32) {
-        self.index[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    /// Writes what all records of the chunk have in common.
+    #[cold]
+    fn begin(&mut self, unit: &UnitInfo) {
+        self.index[0] = self.topics.lock().id(&unit.topic).into();
+        self.index[1] = unit.partition.into();
+        self.index[2] = unit.attempt.into();
     }
 
-    fn long(&mut self, at: usize, value: i64) {
-        self.index[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+    fn copy_run(&mut self) {
+        let run = &self.run.body[self.run.from..self.run.to];
+        self.env.write_bytes(self.data, self.used, run);
+        self.used += run.len();
+        (self.run.from, self.run.to) = (0, 0);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.data[self.used..self.used + bytes.len()].copy_from_slice(bytes);
-        self.used += bytes.len();
-    }
-
-    /// The form `Headers.java` reads: count, then length and bytes of each name and value, big-endian.
-    fn headers(&mut self, headers: Headers<'_>) {
-        self.bytes(&int(headers.len()).to_be_bytes());
-        for (key, value) in headers {
-            self.bytes(&int(key.len()).to_be_bytes());
-            self.bytes(key);
-            self.bytes(&value.map_or(-1, |v| int(v.len())).to_be_bytes());
-            self.bytes(value.unwrap_or_default());
+    /// Where bytes of the run will be in the data, and their length.
+    #[inline]
+    fn place(&self, from: usize, bytes: &[u8]) -> jlong {
+        if bytes.is_empty() {
+            return 0;
         }
+        long(self.used + self.run.position(bytes) - from) << 32 | long(bytes.len())
     }
 }
 
-/// A length as Java counts; what is larger than a Java array can be fails elsewhere.
-fn int(length: usize) -> i32 {
-    i32::try_from(length).unwrap_or(i32::MAX)
-}
-
-fn headers_size(headers: &Headers<'_>) -> usize {
-    if headers.is_empty() {
-        return 0;
-    }
-    4 + headers.map(|(key, value)| 8 + key.len() + value.map_or(0, <[u8]>::len)).sum::<usize>()
+/// A position or length; none is larger than a Java array can be.
+#[inline]
+fn long(n: usize) -> jlong {
+    n as jlong
 }
 
 impl ChunkSink for Chunk<'_> {
+    fn batch(&mut self, body: &Bytes) {
+        self.copy_run();
+        self.run.body = body.clone();
+    }
+
+    #[inline]
     fn put(&mut self, record: &RecordRef<'_>, unit: &UnitInfo) -> Put {
-        let headers = headers_size(&record.headers);
-        let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers;
-        let entry = HEADER + self.count * ENTRY;
-        if self.used + size > self.data.len() {
-            return if self.count == 0 { Put::TooSmall(size) } else { Put::Full };
+        let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+        let headers = record.headers.raw();
+        // They lie one behind the other; what is empty may lie anywhere.
+        let first = if !key.is_empty() {
+            key
+        } else if !value.is_empty() {
+            value
+        } else {
+            headers
+        };
+        let last = if !headers.is_empty() {
+            headers
+        } else if !value.is_empty() {
+            value
+        } else {
+            key
+        };
+        let (mut from, mut to) = (self.run.from, self.run.to);
+        if !last.is_empty() {
+            if to == 0 {
+                from = self.run.position(first);
+            }
+            to = self.run.position(last) + last.len();
         }
-        if entry + ENTRY > self.index.len() {
+        if self.used + (to - from) > self.capacity {
+            return if self.index.len() == HEADER { Put::TooSmall(to - from) } else { Put::Full };
+        }
+        if self.index.len() == HEADER {
+            self.begin(unit);
+        } else if self.index.len() >= HEADER + self.max * ENTRY {
             return Put::Full;
         }
-        if self.count == 0 {
-            let topic = self.topics.lock().id(&unit.topic);
-            self.int(0, topic);
-            self.int(4, unit.partition);
-            self.int(8, i32::try_from(unit.attempt).unwrap_or(i32::MAX));
-        }
-        self.long(entry, record.offset);
-        self.long(entry + 8, record.timestamp);
-        self.int(entry + 16, int(self.used));
-        self.int(entry + 20, record.key.map_or(-1, |k| int(k.len())));
-        self.int(entry + 24, record.value.map_or(-1, |v| int(v.len())));
-        self.int(entry + 28, int(headers));
-        self.bytes(record.key.unwrap_or_default());
-        self.bytes(record.value.unwrap_or_default());
-        if headers > 0 {
-            self.headers(record.headers);
-        }
-        self.count += 1;
+        let entry = [
+            record.offset,
+            record.timestamp,
+            if record.key.is_some() { self.place(from, key) } else { NULL },
+            if record.value.is_some() { self.place(from, value) } else { NULL },
+            if headers.is_empty() { NULL } else { self.place(from, headers) },
+        ];
+        self.index.extend_from_slice(&entry);
+        (self.run.from, self.run.to) = (from, to);
         Put::Taken
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use jni::sys::{jboolean, jint, jlong, jlongArray, jobject, jstring};
+use jni::sys::{jboolean, jbyteArray, jint, jlong, jlongArray, jobject, jstring};
 use kafka_fast::config::Config;
 use kafka_fast::consumer::{
     CloseError, Consumer, ConsumerError, ConsumerStats, Filled, GroupConf, ReadError, Reader, SlotControl,
@@ -47,11 +47,18 @@ struct Shell {
 
 /// What one Java thread reads with.
 struct Slot {
-    /// `None` once it was handed back. Locked by the slot's thread for a call, never across one.
-    reader: Mutex<Option<Reader>>,
+    /// Locked by the slot's thread for a call, never across one.
+    reading: Mutex<Reading>,
     /// Java has a buffer over it: it lives as long as the slot, whose thread is gone or has left when it ends.
     control: Arc<SlotControl>,
     waker: Waker,
+}
+
+struct Reading {
+    /// `None` once it was handed back.
+    reader: Option<Reader>,
+    /// The entries of a chunk on their way to Java.
+    index: Vec<jlong>,
 }
 
 impl Shell {
@@ -88,7 +95,7 @@ impl Shell {
         let _ = self.last.set(core.stats());
         let slots: Vec<_> = self.slots.read().iter().flatten().cloned().collect();
         for slot in slots {
-            let reader = slot.reader.lock().take();
+            let reader = slot.reading.lock().reader.take();
             drop(reader);
         }
         self.core.write().take();
@@ -163,7 +170,8 @@ entry! {
         let Ok(core) = shell.open() else { return Ok(-1) };
         let reader = core.reader();
         let control = reader.control();
-        let slot = Slot { reader: Mutex::new(Some(reader)), control, waker: service::Unpark::waker(token) };
+        let reading = Mutex::new(Reading { reader: Some(reader), index: Vec::new() });
+        let slot = Slot { reading, control, waker: service::Unpark::waker(token) };
         let slot = Some(Arc::new(slot));
         let mut slots = shell.slots.write();
         // Under the lock that `close_core` collects the readers with: it sees this one, or this sees the close.
@@ -205,43 +213,30 @@ entry! {
 }
 
 entry! {
-    /// `static native long address(ByteBuffer direct)`: where its memory is.
-    fn Java_kafkafast_NativeConsumer_address(env, direct: jobject) -> jlong, else 0; {
-        match env.direct_address(direct) {
-            0 => Err(Failure::new(ErrorKind::Internal, "this JVM does not tell the address of direct buffers").into()),
-            address => Ok(address as jlong),
-        }
-    }
-}
-
-entry! {
-    /// `static native int next(...)`: fills the slot's buffers with records of one unit; acknowledges those given before.
+    /// `static native int next(...)`: fills the slot's arrays with records of one unit; acknowledges those given before.
     fn Java_kafkafast_NativeConsumer_next(
-        _env, handle: jlong, slot: jint, data: jlong, capacity: jint, index: jlong, max: jint
+        env, handle: jlong, slot: jint, data: jbyteArray, index: jlongArray, max: jint
     ) -> jint, else CODE_CLOSED; {
         let shell = shell(handle);
         let _poison = Poison(&shell.state);
         let slot = shell.slot(slot)?;
         let _runtime = shell.runtime.enter();
-        let mut reader = slot.reader.lock();
-        let Some(reader) = reader.as_mut() else { return Ok(CODE_CLOSED) };
+        let mut reading = slot.reading.lock();
+        let Reading { reader: Some(reader), index: entries } = &mut *reading else { return Ok(CODE_CLOSED) };
         let max = usize::try_from(max).unwrap_or(0);
-        let capacity = usize::try_from(capacity).unwrap_or(0);
-        // SAFETY: `Slot.java` owns both buffers, passes their addresses and sizes, and holds them for the call; no other
-        // thread touches them, and the chunk does not outlive the call.
-        let mut chunk = unsafe {
-            Chunk::new(data as usize as *mut u8, capacity, index as usize as *mut u8, max, &shell.topics)
-        };
-        match reader.poll_fill(&mut Context::from_waker(&slot.waker), &mut chunk, max) {
-            Poll::Pending => Ok(EMPTY),
-            Poll::Ready(Ok(Filled::Records(n))) => Ok(jint::try_from(n).unwrap_or(jint::MAX)),
+        let mut chunk = Chunk::new(env, data, entries, max, &shell.topics);
+        let code = match reader.poll_fill(&mut Context::from_waker(&slot.waker), &mut chunk, max) {
+            Poll::Pending => return Ok(EMPTY),
+            Poll::Ready(Ok(Filled::Records(n))) => jint::try_from(n).unwrap_or(jint::MAX),
             Poll::Ready(Ok(Filled::TooSmall(needed))) => {
                 chunk.needed(needed);
-                Ok(GROW)
+                GROW
             }
-            Poll::Ready(Ok(Filled::Closed)) => Ok(CODE_CLOSED),
-            Poll::Ready(Err(e)) => Err(Failure::from(e).into()),
-        }
+            Poll::Ready(Ok(Filled::Closed)) => return Ok(CODE_CLOSED),
+            Poll::Ready(Err(e)) => return Err(Failure::from(e).into()),
+        };
+        chunk.finish(index);
+        Ok(code)
     }
 }
 
@@ -251,7 +246,7 @@ fn with_reader(handle: jlong, slot: jint, act: impl FnOnce(&mut Reader, &Waker))
     let _poison = Poison(&shell.state);
     let slot = shell.slot(slot)?;
     let _runtime = shell.runtime.enter();
-    if let Some(reader) = slot.reader.lock().as_mut() {
+    if let Some(reader) = slot.reading.lock().reader.as_mut() {
         act(reader, &slot.waker);
     }
     Ok(())

@@ -82,11 +82,12 @@ impl Env {
         Ok(unsafe { std::slice::from_raw_parts(into.as_ptr().cast(), into.len()) })
     }
 
-    /// Writes `bytes` to the start of a Java array that is known to be long enough.
-    pub(crate) fn write_bytes(&self, array: jbyteArray, bytes: &[u8]) {
+    /// Writes `bytes` to a Java array that is known to be long enough, from its byte `at` on.
+    pub(crate) fn write_bytes(&self, array: jbyteArray, at: usize, bytes: &[u8]) {
+        let at = jint::try_from(at).unwrap_or(jint::MAX);
         let length = jint::try_from(bytes.len()).unwrap_or(jint::MAX);
         // SAFETY: `array` is a live byte array; the JVM checks the region against its length.
-        unsafe { jni_call!(self, SetByteArrayRegion, array, 0, length, bytes.as_ptr().cast()) };
+        unsafe { jni_call!(self, SetByteArrayRegion, array, at, length, bytes.as_ptr().cast()) };
     }
 
     /// Writes numbers to the start of a Java array; one of another length raises a Java exception.
@@ -121,12 +122,6 @@ impl Env {
         let length = jint::try_from(units.len()).unwrap_or(jint::MAX);
         // SAFETY: `units` holds `length` code units.
         unsafe { jni_call!(self, NewString, units.as_ptr(), length) }
-    }
-
-    /// The address of a direct buffer's memory; 0 when the buffer is not direct.
-    pub(crate) fn direct_address(&self, buffer: jobject) -> usize {
-        // SAFETY: `buffer` is a live reference to a java.nio.Buffer, by the signature of the Java method.
-        unsafe { jni_call!(self, GetDirectBufferAddress, buffer) as usize }
     }
 
     /// A direct buffer over memory of ours.

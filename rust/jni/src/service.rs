@@ -267,7 +267,7 @@ entry! {
         let capacity = env.array_length(into);
         let mut bytes = Vec::with_capacity(4 << 10);
         drain(&mut bytes, capacity, Duration::from_millis(u64::try_from(wait).unwrap_or(0)));
-        env.write_bytes(into, &bytes);
+        env.write_bytes(into, 0, &bytes);
         Ok(jint::try_from(bytes.len()).unwrap_or(0))
     }
 }

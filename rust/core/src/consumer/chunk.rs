@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
+use bytes::Bytes;
+
 use crate::wire::records::RecordRef;
 
 /// The control cell of a slot: one cache line that the caller's side and the heartbeat share, so that progress is
@@ -62,8 +64,13 @@ pub enum Put {
     TooSmall(usize),
 }
 
-/// Where a fill puts records, e.g. two direct buffers that Java owns.
+/// Where a fill puts records, e.g. two arrays that Java owns.
 pub trait ChunkSink {
+    /// The records put from now on lie in `body`: who wants to can keep it and copy many of them at once.
+    fn batch(&mut self, body: &Bytes) {
+        let _ = body;
+    }
+
     /// Copies one record. Called in offset order, all records of one fill being of one unit.
     fn put(&mut self, record: &RecordRef<'_>, unit: &UnitInfo) -> Put;
 }

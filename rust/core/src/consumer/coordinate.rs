@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
+
 use super::mirror;
-use super::publish::publish;
+use super::plan::Seen;
+use super::publish;
 use super::recover;
-use super::shared::Shared;
+use super::shared::{Alarm, Shared};
 use super::state::Phase;
 use crate::error::ErrorKind;
 use crate::group::{ExchangeReply, ExchangeRequest, GroupError};
@@ -23,9 +26,11 @@ const TICK_LEAST: Duration = Duration::from_millis(100);
 
 /// Exchanges until the consumer is closed and the group was told everything.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _alarm = Alarm::new(&shared);
     let mut failures = 0;
     let mut last_learned = Instant::now();
     let mut lives = shared.coordinator.lives();
+    let mut clearing: Option<JoinHandle<()>> = None;
     loop {
         if let Err(error) = recover::after_loss(&shared, &mut lives).await {
             tracing::warn!("the group was lost, and its positions are not restored yet: {error}");
@@ -40,7 +45,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             (next, state.unsaid(now), state.exchange(now), state.phase)
         });
         if !unsaid.is_empty() {
-            publish(&shared, &unsaid).await;
+            say(&shared, unsaid, &mut clearing).await;
         }
         let retry_at = match request {
             Some(request) => {
@@ -88,6 +93,18 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
     }
     leave(&shared).await;
+}
+
+/// Tells the group what was seen. What only leaders can clear up is left to a task, one at a time: while a leader says nothing
+/// the group must go on hearing of us.
+async fn say(shared: &Arc<Shared>, seen: Vec<Seen>, clearing: &mut Option<JoinHandle<()>>) {
+    let unclear = publish::tell(shared, &seen).await;
+    if clearing.as_ref().is_some_and(|task| !task.is_finished()) {
+        publish::unsaid(shared, unclear.iter().map(|(seen, _)| seen));
+    } else if !unclear.is_empty() {
+        let shared = Arc::clone(shared);
+        *clearing = Some(tokio::spawn(async move { publish::clear_up(&shared, unclear).await }));
+    }
 }
 
 /// One exchange. It may take a round trip or hang: deadlines are looked after meanwhile.

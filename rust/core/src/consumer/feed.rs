@@ -70,12 +70,22 @@ impl<B: Extent> Feed<B> {
 
     /// Takes a high watermark seen in an answer; says whether it is news.
     pub(super) fn saw(&mut self, high_watermark: i64, epoch: i32) -> bool {
-        if epoch < self.epoch || (epoch == self.epoch && high_watermark <= self.high_watermark) {
+        if epoch < self.epoch || (!self.enters(epoch) && high_watermark <= self.high_watermark) {
             return false;
         }
         self.high_watermark = high_watermark;
-        self.epoch = epoch;
         true
+    }
+
+    /// Takes a leader epoch; says whether it is a newer one. A new leader's log may be another from some offset on (an unclean
+    /// election), so nothing that an older one said is handed out as what it has.
+    pub(super) fn enters(&mut self, epoch: i32) -> bool {
+        let newer = epoch > self.epoch;
+        if newer {
+            self.cache.clear();
+            self.epoch = epoch;
+        }
+        newer
     }
 
     /// Moves the frontier and drops what lies below it.

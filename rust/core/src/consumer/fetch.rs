@@ -12,7 +12,7 @@ use super::event::Event;
 use super::piece::Piece;
 use super::plan::{NodeFetch, Seen, Want};
 use super::publish::publish;
-use super::shared::Shared;
+use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use super::stats::Counters;
 use crate::cluster::{Isolation, OffsetAt, OffsetQuery, Purpose};
@@ -27,6 +27,7 @@ const UNIT_WAIT: Duration = Duration::from_millis(500);
 
 /// Fetches until the consumer is over.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _alarm = Alarm::new(&shared);
     // Dropped at the end: requests under way are given up.
     let mut requests = JoinSet::new();
     loop {
@@ -62,6 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// One request and its answer.
 async fn one(shared: Arc<Shared>, fetch: NodeFetch, charge: Charge) {
+    let _alarm = Alarm::new(&shared);
     let node = fetch.node;
     let answer = call(&shared, node, Purpose::Fetch, &fetch.wants, UNIT_WAIT, 1).await;
     let now = Instant::now();
@@ -220,10 +222,14 @@ async fn take(shared: &Arc<Shared>, part: Part) {
     let now = Instant::now();
     let want = part.want;
     match part.error {
-        ErrorCode::NONE => shared.with(|state| match part.broken {
-            Some(reason) => state.broken(&want, reason.into(), now),
-            None => state.fetched(&want, part.pieces, part.high_watermark, now),
-        }),
+        ErrorCode::NONE => match part.broken {
+            Some(reason) => shared.with(|state| state.broken(&want, reason.into(), now)),
+            None => {
+                if !shared.with(|state| state.fetched(&want, part.pieces, part.high_watermark, now)) {
+                    shared.cluster.request_refresh(&want.tp.topic);
+                }
+            }
+        },
         ErrorCode::OFFSET_OUT_OF_RANGE => out_of_range(shared, &want).await,
         error => {
             if error.refresh_metadata() {

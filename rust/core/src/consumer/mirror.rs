@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ConsumerError;
 use super::publish::{Asked, epoch_ends};
-use super::shared::Shared;
+use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use crate::cluster::{CommittedOffset, OffsetCommit};
 use crate::group::{Coordinator, GroupError, PartitionView, RedisGroup, decode_commit, encode_commit};
@@ -42,6 +42,7 @@ type Last = (i64, u64, i32, Vec<(i64, i64)>);
 
 /// Commits as long as this consumer is the organiser, until it is over.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _alarm = Alarm::new(&shared);
     let Some(group) = mirrored(&shared).cloned() else { return };
     let mut last: HashMap<Tp, Last> = HashMap::new();
     let mut all_at = Instant::now();
@@ -226,6 +227,8 @@ async fn ends<'a>(shared: &Shared, commits: impl Iterator<Item = &'a CommittedOf
 /// Another server than the group was on last: it is brought up to the commits before it hands anything out.
 pub(super) async fn reconcile(shared: &Shared) -> Result<(), ConsumerError> {
     let Coordinator::Redis(group) = &shared.coordinator else { return Ok(()) };
+    // Before anything is read of it: yet another one may take over until all is compared.
+    let server = group.server().await?;
     if mirrored(shared).is_some() {
         let topics = group.topics().await?;
         for topic in &topics {
@@ -263,6 +266,6 @@ pub(super) async fn reconcile(shared: &Shared) -> Result<(), ConsumerError> {
         );
         group.advance(&facts).await?;
     }
-    group.reconciled().await?;
+    group.reconciled(&server).await?;
     Ok(())
 }

@@ -168,9 +168,13 @@ impl<B: Extent> State<B> {
         self.effects.fetch = true;
     }
 
-    /// A unit fetch brought `pieces` from `want.position` on.
-    pub(super) fn fetched(&mut self, want: &Want, pieces: Vec<B>, high_watermark: i64, now: Instant) {
-        let Some(feed) = self.feeds.get_mut(&want.tp) else { return };
+    /// A unit fetch brought `pieces` from `want.position` on. Says whether they are taken: those of an older leader are not.
+    pub(super) fn fetched(&mut self, want: &Want, pieces: Vec<B>, high_watermark: i64, now: Instant) -> bool {
+        let Some(feed) = self.feeds.get_mut(&want.tp) else { return true };
+        if want.epoch < feed.epoch {
+            self.fetch_failed(want, now);
+            return false;
+        }
         feed.in_flight = false;
         if pieces.is_empty() {
             // Others took all the room of the answer, or the log ends here for this leader (it was just elected, or
@@ -185,6 +189,7 @@ impl<B: Extent> State<B> {
             self.effects.exchange |= !self.waiting.is_empty();
         }
         self.keep(&want.tp, want.position, pieces);
+        true
     }
 
     /// Puts pieces into the cache of `tp` and on to the units that wait for them.
@@ -262,10 +267,14 @@ impl<B: Extent> State<B> {
     }
 
     /// The batch at the wanted position cannot be read (an old format, lengths that make no sense): the units that
-    /// need it are given back with the reason.
+    /// need it are given back with the reason. One whose reader still has records that lie before it is not: it is met
+    /// again when the reader has handled those and waits.
     pub(super) fn broken(&mut self, want: &Want, reason: Arc<str>, now: Instant) {
         self.fetch_failed(want, now);
-        let at = |held: &Held<B>| held.tp == want.tp && held.next == want.position && held.queue.is_empty();
+        let waits = |held: &Held<B>| held.holder.is_none() || held.starving.is_some();
+        let at = |held: &Held<B>| {
+            held.tp == want.tp && held.next == want.position && held.queue.is_empty() && waits(held)
+        };
         let keys: Vec<_> = self.units.iter().filter(|(_, held)| at(held)).map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(held) = self.revoke(key) {
@@ -281,8 +290,7 @@ impl<B: Extent> State<B> {
         feed.cursor = view.cursor;
         // Others took it.
         feed.cache.forget_below(view.cursor);
-        feed.high_watermark = feed.high_watermark.max(view.high_watermark);
-        feed.epoch = feed.epoch.max(view.leader_epoch);
+        feed.saw(view.high_watermark, view.leader_epoch);
     }
 
     /// Where a watcher reads `tp` on, or `None` while there is a backlog that units will fetch.
@@ -325,8 +333,13 @@ impl<B: Extent> State<B> {
         high_watermark: i64,
         epoch: i32,
     ) -> bool {
+        let feed = self.feeds.entry(tp.clone()).or_default();
+        if epoch < feed.epoch {
+            return false;
+        }
+        let news = feed.saw(high_watermark, epoch);
         self.keep(tp, position, pieces);
-        self.feeds.entry(tp.clone()).or_default().saw(high_watermark, epoch)
+        news
     }
 }
 
@@ -341,5 +354,89 @@ impl Plan {
             Some(fetch) => fetch.wants.push(want),
             None => self.fetches.push(NodeFetch { node, wants: vec![want] }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::state::Limits;
+    use super::super::talk::Talk;
+    use super::*;
+    use crate::config::Config;
+    use crate::group::{Unit, UnitId};
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Batch(i64, i64);
+
+    impl Extent for Batch {
+        fn base(&self) -> i64 {
+            self.0
+        }
+        fn next(&self) -> i64 {
+            self.1
+        }
+        fn bytes(&self) -> usize {
+            1000
+        }
+    }
+
+    fn tp() -> Tp {
+        Tp { topic: "t".into(), partition: 0 }
+    }
+
+    fn unit(start: i64, end: i64, leader_epoch: i32) -> Unit {
+        let id = UnitId { topic: "t".into(), partition: 0, carved_at: start };
+        let (topic, partition) = (Arc::clone(&id.topic), 0);
+        Unit { id, topic, partition, start, end, attempt: 1, request: 1, leader_epoch, deadline: 0 }
+    }
+
+    fn state() -> State<Batch> {
+        let now = Instant::now();
+        let counters = Arc::new(Counters::default());
+        State::new(Limits::new(&Config::default()), "g".into(), Talk::new("c".into(), now), counters)
+    }
+
+    /// Fetched of that partition so far by the one unit that is held.
+    fn next(state: &State<Batch>) -> i64 {
+        state.units.values().next().expect("a unit").next
+    }
+
+    fn claim(state: &mut State<Batch>, unit: Unit) {
+        state.units.clear();
+        state.pool.clear();
+        state.claimed(unit, Instant::now(), Instant::now() + Duration::from_secs(30));
+    }
+
+    /// The log was cut by an unclean election; this member did not hear of it from a leader.
+    #[test]
+    fn what_an_old_leader_said_is_not_handed_out_as_the_new_ones() {
+        let mut state = state();
+        state.polled(&tp(), 0, vec![Batch(0, 100)], 100, 5);
+        claim(&mut state, unit(10, 20, 5));
+        assert_eq!(next(&state), 100, "as long as nothing changes what was read ahead is used");
+        claim(&mut state, unit(20, 30, 6));
+        assert_eq!(next(&state), 20, "the group knows of another leader");
+        let feed = &state.feeds[&tp()];
+        assert_eq!((feed.epoch, feed.high_watermark), (6, 30), "the old leader's end is not the new one's");
+        // An answer of the old leader that was on its way.
+        let want = |epoch| Want { tp: tp(), position: 20, bytes: 1000, epoch };
+        assert!(!state.fetched(&want(5), vec![Batch(0, 100)], 100, Instant::now()));
+        assert!(!state.polled(&tp(), 20, vec![Batch(20, 100)], 100, 5));
+        assert_eq!(next(&state), 20);
+        assert!(state.fetched(&want(6), vec![Batch(0, 50)], 50, Instant::now()));
+        assert_eq!(next(&state), 50);
+    }
+
+    #[test]
+    fn a_new_leaders_own_data_is_kept() {
+        let mut state = state();
+        state.polled(&tp(), 0, vec![Batch(0, 100)], 100, 5);
+        assert!(state.polled(&tp(), 100, vec![Batch(100, 120)], 120, 6));
+        claim(&mut state, unit(90, 110, 6));
+        assert_eq!(next(&state), 90, "what the old one said is asked for again");
+        claim(&mut state, unit(100, 110, 6));
+        assert_eq!(next(&state), 120);
     }
 }

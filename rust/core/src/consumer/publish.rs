@@ -13,36 +13,50 @@ use crate::group::{EpochEnd, Publish, Published};
 use crate::wire::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic};
 use crate::wire::{ErrorCode, Uuid};
 
+/// Something seen, and the epoch that the group stored before: where does that end?
+type Unclear = (Seen, i32);
+
 /// Publishes what was seen. A group that stored an older leader epoch asks where that epoch ends in the new leader's
 /// log, because what it knows above may be gone (KIP-320); that is answered in a second round. What fails is put back
 /// among what is unsaid, and goes with the next publication.
 pub(super) async fn publish(shared: &Arc<Shared>, seen: &[Seen]) {
+    let unclear = tell(shared, seen).await;
+    if !unclear.is_empty() {
+        clear_up(shared, unclear).await;
+    }
+}
+
+/// The first round, which is the group's alone: what it asks is answered by [`clear_up`].
+pub(super) async fn tell(shared: &Shared, seen: &[Seen]) -> Vec<Unclear> {
     let facts: Vec<_> = seen.iter().map(|seen| fact(shared, seen, None)).collect();
     let results = match shared.coordinator.publish(&facts).await {
         Ok(results) => results,
         Err(error) => {
             tracing::warn!("publishing to the group: {error}");
-            return unsaid(shared, seen.iter());
+            unsaid(shared, seen.iter());
+            return Vec::new();
         }
     };
-    let mut asked = Vec::new();
+    let mut unclear = Vec::new();
     for (seen, result) in seen.iter().zip(results) {
         match result {
-            Published::AskEpoch(epoch) => asked.push((seen, epoch)),
+            Published::AskEpoch(epoch) => unclear.push((seen.clone(), epoch)),
             result => learned(shared, seen, result),
         }
     }
-    if asked.is_empty() {
-        return;
-    }
-    let questions: Vec<Asked> = asked
+    unclear
+}
+
+/// The second round. It waits for leaders, each as long as a request may take.
+pub(super) async fn clear_up(shared: &Shared, unclear: Vec<Unclear>) {
+    let questions: Vec<Asked> = unclear
         .iter()
         .map(|(seen, epoch)| Asked { tp: seen.tp.clone(), current: seen.epoch, epoch: *epoch })
         .collect();
     let found = epoch_ends(shared, &questions).await;
     let end_of = |seen: &Seen| found.iter().find(|(question, _)| question.tp == seen.tp);
     let (ends, unanswered): (Vec<_>, Vec<_>) =
-        asked.iter().map(|(seen, _)| (*seen, end_of(seen))).partition(|(_, end)| end.is_some());
+        unclear.iter().map(|(seen, _)| (seen, end_of(seen))).partition(|(_, end)| end.is_some());
     unsaid(shared, unanswered.into_iter().map(|(seen, _)| seen));
     let ends = ends.into_iter().filter_map(|(seen, end)| {
         let (question, end) = end?;
@@ -61,7 +75,7 @@ pub(super) async fn publish(shared: &Arc<Shared>, seen: &[Seen]) {
 }
 
 /// The group does not know these yet.
-fn unsaid<'a>(shared: &Shared, seen: impl Iterator<Item = &'a Seen>) {
+pub(super) fn unsaid<'a>(shared: &Shared, seen: impl Iterator<Item = &'a Seen>) {
     shared.with(|state| state.unsaid.extend(seen.map(|seen| seen.tp.clone())));
 }
 

@@ -84,7 +84,7 @@ impl Walk {
 
     /// The next record of the open batch that belongs to the unit, with its batch and the position behind it; `None`
     /// when the batch has no more of them.
-    #[inline]
+    #[inline(always)]
     fn peek(&mut self) -> Option<Result<(&OpenBatch, RecordRef<'_>, usize), BatchError>> {
         let open = self.open.as_ref()?;
         let found = find(open, &mut self.at, self.position, self.end)?;
@@ -101,7 +101,7 @@ impl Walk {
 
 /// The first record of `batch` from byte `at` on whose offset is in `[position, end)`, and the byte position behind it.
 /// Moves `at` past what lies below, and to the end when what comes is not below `end`.
-#[inline]
+#[inline(always)]
 fn find<'a>(
     batch: &'a OpenBatch,
     at: &mut usize,
@@ -120,6 +120,21 @@ fn find<'a>(
             Err(error) => return Some(Err(error)),
         }
     }
+}
+
+/// Puts a record, after telling the sink of the batch it is in.
+#[inline(always)]
+fn put<S: ChunkSink + ?Sized>(
+    sink: &mut S,
+    told: &mut bool,
+    open: &OpenBatch,
+    record: &RecordRef<'_>,
+    info: &UnitInfo,
+) -> Put {
+    if !std::mem::replace(told, true) {
+        sink.batch(open.body());
+    }
+    sink.put(record, info)
 }
 
 /// About what a record needs in a chunk.
@@ -242,9 +257,10 @@ impl Reader {
     fn fill<S: ChunkSink + ?Sized>(&mut self, sink: &mut S, max: usize) -> Option<usize> {
         let limit = self.shared().decompress_limit;
         let Some(current) = &mut self.current else { return None };
+        let mut told = false;
         while (self.runs.len() as usize) < max {
             match current.walk.peek() {
-                Some(Ok((_, record, pos))) => match sink.put(&record, &current.info) {
+                Some(Ok((open, record, pos))) => match put(sink, &mut told, open, &record, &current.info) {
                     Put::Taken => {
                         let offset = record.offset;
                         self.runs.push(offset);
@@ -270,6 +286,7 @@ impl Reader {
                     let open = current.pieces.front()?.open(limit).ok()?;
                     current.pieces.pop_front();
                     current.walk.load(open);
+                    told = false;
                 }
             }
         }

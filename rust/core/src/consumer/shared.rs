@@ -100,6 +100,24 @@ impl Shared {
     }
 }
 
+/// Held by a task for as long as it runs. One that ends by a panic, which is a defect of ours, would leave readers waiting for
+/// what nobody brings any more: they get an error instead.
+pub(super) struct Alarm(Arc<Shared>);
+
+impl Alarm {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.with(|state| state.refused("a defect in kafka-fast stopped it, see the log".into()));
+        }
+    }
+}
+
 /// A user's hold on a consumer: tasks have none, so when the last one is dropped the consumer hands back what it holds
 /// and its tasks end.
 #[derive(Debug, Clone)]

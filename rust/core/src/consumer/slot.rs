@@ -101,6 +101,7 @@ impl Runs {
     }
 
     /// Adds the offset of the chunk's next record.
+    #[inline]
     pub(super) fn push(&mut self, offset: i64) {
         if self.starts.is_empty() || offset != self.next {
             self.starts.push((self.len, offset));

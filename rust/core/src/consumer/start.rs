@@ -12,7 +12,7 @@ use super::error::ConsumerError;
 use super::mirror::Commits;
 use super::plan::Seen;
 use super::publish::publish;
-use super::shared::Shared;
+use super::shared::{Alarm, Shared};
 use super::state::{Phase, Tp};
 use crate::cluster::{
     Isolation, ListedOffset, OffsetAt, OffsetQuery, TopicError, TopicMeta, check_topic_name,
@@ -83,6 +83,7 @@ pub(super) async fn again(shared: &Arc<Shared>, topics: &[Arc<str>]) -> Result<(
 
 /// Looks for what appears later, until the consumer is over.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _alarm = Alarm::new(&shared);
     let mut grown_at = Instant::now();
     loop {
         let missing = shared.with(|s| s.topics().iter().any(|topic| !s.topic_ids.contains_key(topic)));

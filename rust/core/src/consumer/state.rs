@@ -455,6 +455,9 @@ impl<B: Extent> State<B> {
         self.uses += 1;
         let feed = self.feeds.entry(held.tp.clone()).or_default();
         feed.touched = self.uses;
+        if feed.enters(held.unit.leader_epoch) {
+            feed.high_watermark = held.unit.end;
+        }
         held.next = feed.cache.read(held.next, held.unit.end, &mut held.queue);
         if held.complete() {
             Counters::add(&self.counters.units_from_cache, 1);

@@ -28,6 +28,8 @@ const STALLED_MOST: usize = 256;
 /// A group that had no unit is asked again after about this long. It wakes us before, unless the wake-up was lost with a
 /// connection or went to a member that had no use for it; asking more often would cost Redis 80 us a time for each idle member.
 const DRY_WAIT: Duration = Duration::from_secs(1);
+/// Bytes of the reason of a failure that are told; the group keeps thousands of them.
+const REASON_MOST: usize = 1024;
 /// A reader that was woken for a unit and did not come: somebody else is woken after this long.
 const WAKE_AGAIN: Duration = Duration::from_millis(20);
 
@@ -146,6 +148,11 @@ impl<B: Extent> State<B> {
 
     /// `held` goes back from `from` on.
     pub(super) fn say_back(&mut self, held: &Held<B>, from: i64, failure: Option<(Duration, Arc<str>)>) {
+        let cut = |reason: Arc<str>| match reason.get(..reason.floor_char_boundary(REASON_MOST)) {
+            Some(start) if start.len() < reason.len() => start.into(),
+            _ => reason,
+        };
+        let failure = failure.map(|(delay, reason)| (delay, cut(reason)));
         let nack = Nack {
             id: held.unit.id.clone(),
             request: held.unit.request,
@@ -444,15 +451,13 @@ impl<B: Extent> State<B> {
     }
 
     /// Readers that wait in the middle of a unit for a leader that is away put it into the pool: there may be other
-    /// work for them. What they handled of it is handled.
+    /// work for them. So do those that nobody asks any more, once there is something for another to go on with. What they
+    /// handled of it is handled.
     fn put_down_stalled(&mut self, now: Instant) {
         let stuck = |seat: &super::state::Seat| {
             let held = self.units.get(&seat.holds?)?;
-            (seat.starving && self.is_stalled(held)).then_some((
-                seat.slot.id,
-                seat.holds?,
-                seat.slot.unhandled(),
-            ))
+            let goes = self.is_stalled(held) || (seat.idle && held.ready());
+            (seat.starving && goes).then_some((seat.slot.id, seat.holds?, seat.slot.unhandled()))
         };
         let stalled: Vec<_> = self.readers.values().filter_map(stuck).collect();
         for (slot, key, from) in stalled {

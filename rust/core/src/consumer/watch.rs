@@ -22,7 +22,7 @@ use super::event::Event;
 use super::fetch;
 use super::plan::{PIECE_LEAST, Seen, Want};
 use super::publish::publish;
-use super::shared::Shared;
+use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use super::stats::Counters;
 use crate::cluster::{Isolation, OffsetAt, OffsetQuery, Purpose, TopicMeta};
@@ -50,6 +50,7 @@ impl Drop for Poll {
 
 /// Watches while this consumer is the organiser, until it is over.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _alarm = Alarm::new(&shared);
     let mut polls: HashMap<i32, Poll> = HashMap::new();
     loop {
         if shared.with(|state| state.talk.is_organiser()) {

@@ -40,6 +40,8 @@ use crate::wire::{ApiKey, Request, correlation_id, decode_response, frame};
 /// Rounds of taking along other callers' frames before the writing is handed to a task: a caller must get its own
 /// thread back.
 const ROUNDS: usize = 8;
+/// How long a connection without answers keeps buffers for them.
+const KEEP_SPARES: Duration = Duration::from_secs(5);
 
 /// How a connection is made, and its bounds.
 #[derive(Debug, Clone)]
@@ -520,11 +522,17 @@ async fn read_answers(shared: Arc<Shared>, mut reader: FrameReader, mut socket: 
     if shared.state.lock().closed.is_some() {
         return;
     }
+    let spares = Arc::clone(reader.spares());
     let reason = loop {
-        let read = tokio::select! {
-            biased;
-            () = &mut stop => return,
-            read = reader.next(&mut socket, shared.max_frame) => read,
+        let next = reader.next(&mut socket, shared.max_frame);
+        tokio::pin!(next);
+        let read = loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                read = &mut next => break read,
+                () = async { tokio::time::sleep(KEEP_SPARES).await }, if spares.any() => spares.give_up(),
+            }
         };
         match read {
             Ok(frame) => {

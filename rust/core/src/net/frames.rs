@@ -2,8 +2,9 @@
 //!
 //! Reading. A frame is a 4-byte length and as many bytes. The reader has one fixed buffer that it fills with as much
 //! as the socket has, so many small answers cost one system call; an answer that does not fit is read straight into
-//! a buffer of exactly its size. A frame is never a window into the shared buffer: a small answer that is kept would
-//! otherwise keep all of it. The length is checked against the bound before anything is allocated.
+//! a buffer of its own, a large one into memory that an answer before it has left ([`Spares`]). A frame is never a window
+//! into the shared buffer: a small answer that is kept would otherwise keep all of it. The length is checked against the
+//! bound before anything is allocated.
 //!
 //! Writing. Frames are lists of segments (a request's head, a batch that nobody copies, ...). [`FrameWriter`] gathers
 //! the segments of all frames it was given into vectored writes and remembers how far it got.
@@ -11,14 +12,16 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::oneshot;
 
 use super::error::CloseReason;
+use super::spares::{self, Spares};
 use crate::wire::Frame;
 
 /// Bytes of the reader's own buffer: many produce answers, or the head of a fetch answer.
@@ -55,11 +58,17 @@ pub(super) struct FrameReader {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    spares: Arc<Spares>,
 }
 
 impl FrameReader {
     pub(super) fn new() -> Self {
-        Self { buffer: vec![0; READ_CHUNK].into(), start: 0, end: 0 }
+        Self { buffer: vec![0; READ_CHUNK].into(), start: 0, end: 0, spares: Arc::default() }
+    }
+
+    /// The buffers kept for large frames.
+    pub(super) fn spares(&self) -> &Arc<Spares> {
+        &self.spares
     }
 
     /// The next frame without its length, at most `max` bytes. Not cancel-safe: a dropped future loses bytes.
@@ -80,7 +89,8 @@ impl FrameReader {
             return Err(ReadError::Size { length: length.into(), head });
         };
         self.start += 4;
-        let mut frame = BytesMut::with_capacity(length);
+        let large = length >= spares::LEAST;
+        let mut frame = if large { self.spares.take(length) } else { Vec::with_capacity(length) };
         self.give(&mut frame, length);
         while frame.len() < length {
             let missing = length - frame.len();
@@ -94,10 +104,10 @@ impl FrameReader {
                 n
             };
             if n == 0 {
-                return Err(ReadError::End { rest: frame.freeze() });
+                return Err(ReadError::End { rest: frame.into() });
             }
         }
-        Ok(frame.freeze())
+        Ok(if large { self.spares.lend(frame) } else { frame.into() })
     }
 
     fn here(&self) -> &[u8] {
@@ -105,7 +115,7 @@ impl FrameReader {
     }
 
     /// Moves up to `most` bytes to `frame`.
-    fn give(&mut self, frame: &mut BytesMut, most: usize) {
+    fn give(&mut self, frame: &mut Vec<u8>, most: usize) {
         let n = most.min(self.end - self.start);
         frame.put_slice(&self.buffer[self.start..self.start + n]);
         self.start += n;

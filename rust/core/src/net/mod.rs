@@ -1,8 +1,8 @@
 //! One socket to one broker: connecting, and pipelined requests with their answers.
 //!
 //! [`Connection`] is all the rooms above need. Its parts: `resolve` finds a socket, `handshake` learns which
-//! versions the broker speaks and tells what is there when it is not Kafka, `frames` moves bytes, `connection`
-//! matches answers to requests, `tls` says what is wrong while TLS is not spoken. [`BackOff`] is how everything here waits before it tries again.
+//! versions the broker speaks and tells what is there when it is not Kafka, `frames` moves bytes, `spares` keeps the
+//! buffers of large answers, `connection` matches answers to requests, `tls` says what is wrong while TLS is not spoken. [`BackOff`] is how everything here waits before it tries again.
 
 mod backoff;
 mod connection;
@@ -10,6 +10,7 @@ mod error;
 mod frames;
 mod handshake;
 mod resolve;
+mod spares;
 mod tls;
 
 pub(crate) use backoff::random;

@@ -148,34 +148,65 @@ impl BatchBuilder {
         self.max_timestamp = self.max_timestamp.max(timestamp_ms);
         let delta = timestamp_ms.wrapping_sub(self.base_timestamp);
 
+        match record {
+            Record { key: None, value: Some(value), headers: [] }
+                if zigzag(delta) < 1 << 14 && index < 1 << 13 && value.len() < 8000 =>
+            {
+                self.append_short(delta, index, value);
+            }
+            _ => self.append_any(delta, index, record),
+        }
+        self.count = index + 1;
+        index
+    }
+
+    /// A record whose numbers have at most two bytes each, as nearly all have. They are gathered in registers: what is
+    /// written to memory by the byte and read from there at once costs more than all the rest.
+    #[inline]
+    fn append_short(&mut self, delta: i64, index: u32, value: &[u8]) {
+        let mut head = 0; // The attributes: none.
+        let mut bits = 8;
+        let mut put = |(number, wide): (u64, u32)| {
+            head |= number << bits;
+            bits += wide;
+        };
+        put(two_bytes(zigzag(delta)));
+        put(two_bytes(u64::from(index) << 1));
+        put((1, 8)); // The key: null.
+        put(two_bytes((value.len() as u64) << 1));
+        let length = bits as usize / 8 + value.len() + 1;
+        let (length, wide) = two_bytes((length as u64) << 1);
+        let head = u128::from(head) << wide | u128::from(length);
+        let end = self.buf.len() + (bits + wide) as usize / 8;
+        // A constant number of bytes is an instruction, a variable one a call.
+        self.buf.extend_from_slice(&head.to_le_bytes());
+        self.buf.truncate(end);
+        self.buf.extend_from_slice(value);
+        self.buf.push(0); // No headers.
+    }
+
+    /// Any record.
+    #[inline(never)]
+    fn append_any(&mut self, delta: i64, index: u32, record: &Record<'_>) {
         let key_len = record.key.map_or(-1, |k| k.len() as i64);
         let value_len = record.value.map_or(-1, |v| v.len() as i64);
-        let body = 1
-            + varint_len(delta)
-            + varint_len(i64::from(index))
-            + varint_len(key_len)
-            + key_len.max(0) as usize
-            + varint_len(value_len)
-            + value_len.max(0) as usize
-            + headers_len(record.headers);
-
-        // Small pieces are gathered in a scratch that is copied whole (a constant number of bytes is two instructions, a
-        // variable one a call) and cut to what was written; `encoded_bound` has room for the whole scratch.
-        let mut head = Scratch::<32>::new();
-        head.varint(body as i64);
+        let rest = value_len.max(0) as usize + headers_len(record.headers);
+        // What is before the value is gathered in a scratch that is copied whole (a constant number of bytes is two
+        // instructions, a variable one a call) and cut to what was written; `encoded_bound` has room for the whole scratch.
+        let mut head = Scratch::new();
         head.byte(0);
         head.varint(delta);
         head.varint(i64::from(index));
         head.varint(key_len);
         if let Some(key) = record.key {
-            head.append_to(&mut self.buf);
-            self.buf.extend_from_slice(key);
-            let mut length = Scratch::<8>::new();
+            let mut length = Scratch::new();
             length.varint(value_len);
+            head.append_with_length(key.len() + length.len() + rest, &mut self.buf);
+            self.buf.extend_from_slice(key);
             length.append_to(&mut self.buf);
         } else {
             head.varint(value_len);
-            head.append_to(&mut self.buf);
+            head.append_with_length(rest, &mut self.buf);
         }
         if let Some(value) = record.value {
             self.buf.extend_from_slice(value);
@@ -185,8 +216,6 @@ impl BatchBuilder {
         } else {
             self.append_headers(record.headers);
         }
-        self.count = index + 1;
-        index
     }
 
     #[cold]
@@ -317,10 +346,23 @@ const fn zigzag(v: i64) -> u64 {
     ((v << 1) ^ (v >> 63)) as u64
 }
 
+/// Bytes of a number that is not signed any more.
+#[inline]
+const fn varint_bytes(z: u64) -> usize {
+    // Seven bits a byte, and one byte for zero: (index of the highest bit) / 7 + 1, without a division.
+    ((z | 1).ilog2() as usize * 9 + 73) / 64
+}
+
+/// A number below 2^14 as it is written, and how many bits that has: 8 or 16.
+#[inline]
+const fn two_bytes(z: u64) -> (u64, u32) {
+    let more = (z >= 1 << 7) as u64;
+    (z & 0x7f | more << 7 | (z >> 7) << 8, 8 + 8 * more as u32)
+}
+
 #[inline]
 const fn varint_len(v: i64) -> usize {
-    // Seven bits a byte: ceil(bits / 7), and one byte for zero.
-    (70 - (zigzag(v) | 1).leading_zeros() as usize) / 7
+    varint_bytes(zigzag(v))
 }
 
 #[inline]
@@ -336,34 +378,59 @@ fn headers_len(headers: &[Header<'_>]) -> usize {
 }
 
 fn put_varint(out: &mut Vec<u8>, v: i64) {
-    let mut scratch = Scratch::<16>::new();
+    let mut scratch = Scratch::new();
     scratch.varint(v);
-    out.extend_from_slice(&scratch.bytes[..scratch.len]);
+    scratch.append_to(out);
 }
 
-/// A few bytes on the stack. `N` is a power of two, so that an index is held in range by a mask instead of a check.
-struct Scratch<const N: usize> {
-    bytes: [u8; N],
-    len: usize,
+/// Up to 24 bytes on the stack, with room for a length before them. Masks hold indices in range instead of checks.
+struct Scratch {
+    bytes: [u8; 48],
+    end: usize,
 }
 
-impl<const N: usize> Scratch<N> {
+impl Scratch {
+    /// Where what is put begins.
+    const START: usize = 8;
+
     #[inline]
     fn new() -> Self {
-        const { assert!(N.is_power_of_two()) };
-        Self { bytes: [0; N], len: 0 }
+        Self { bytes: [0; 48], end: Self::START }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.end - Self::START
+    }
+
+    #[inline]
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        debug_assert!(self.end + N <= 32);
+        let at = self.end & 31;
+        self.bytes[at..at + N].copy_from_slice(&bytes);
+        self.end += N;
     }
 
     #[inline]
     fn byte(&mut self, byte: u8) {
-        debug_assert!(self.len < N);
-        self.bytes[self.len & (N - 1)] = byte;
-        self.len += 1;
+        self.put([byte]);
     }
 
+    /// Nearly all numbers in records have one byte or two.
     #[inline]
     fn varint(&mut self, v: i64) {
-        let mut z = zigzag(v);
+        let z = zigzag(v);
+        if z < 1 << 7 {
+            self.byte(z as u8);
+        } else if z < 1 << 14 {
+            self.put([z as u8 | 0x80, (z >> 7) as u8]);
+        } else {
+            self.long_varint(z);
+        }
+    }
+
+    #[cold]
+    fn long_varint(&mut self, mut z: u64) {
         while z >= 0x80 {
             self.byte(z as u8 | 0x80);
             z >>= 7;
@@ -371,10 +438,26 @@ impl<const N: usize> Scratch<N> {
         self.byte(z as u8);
     }
 
+    /// Appends what was put.
     #[inline]
     fn append_to(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&self.bytes);
-        out.truncate(start + self.len);
+        out.extend_from_slice(&self.bytes[Self::START..self.end]);
+    }
+
+    /// Appends the length of what was put and of `more` bytes to come, and what was put.
+    #[inline]
+    fn append_with_length(mut self, more: usize, out: &mut Vec<u8>) {
+        let mut length = zigzag((self.len() + more) as i64);
+        let mut start = Self::START - varint_bytes(length);
+        let begin = start;
+        while length >= 0x80 {
+            self.bytes[start & 7] = length as u8 | 0x80;
+            start += 1;
+            length >>= 7;
+        }
+        self.bytes[start & 7] = length as u8;
+        let before = out.len();
+        out.extend_from_slice(&self.bytes[begin & 7..][..32]);
+        out.truncate(before + self.end - begin);
     }
 }

@@ -289,7 +289,7 @@ impl OpenBatch {
 
     /// The record at byte `pos` of the body (0 is the first), moving `pos` behind it; `None` behind the last. After an
     /// error `pos` stands at the end.
-    #[inline]
+    #[inline(always)]
     pub fn next_at(&self, pos: &mut usize) -> Option<Result<RecordRef<'_>, BatchError>> {
         let rest = self.body.get(*pos..).filter(|rest| !rest.is_empty())?;
         let mut d = Slice(rest);
@@ -309,36 +309,101 @@ impl OpenBatch {
         BatchError::Malformed { offset: self.base_offset, what }
     }
 
-    #[inline]
+    #[inline(always)]
     fn record<'a>(&self, d: &mut Slice<'a>) -> Option<RecordRef<'a>> {
-        let length = d.varint()?;
-        let mut d = Slice(d.take(length)?);
-        d.take(1)?;
-        let timestamp = self.base_timestamp.wrapping_add(d.varint()?);
-        let delta = d.varint()?;
+        let head = match d.0.first_chunk().and_then(Head::read_short) {
+            Some(head) => head,
+            None => Head::read(Slice(d.0))?,
+        };
+        let mut fields = Slice(d.take(head.end)?.get(head.len..)?);
+        let timestamp = self.base_timestamp.wrapping_add(head.timestamp);
         // A record outside its batch's range would make a reader believe it had read further than it has.
-        if delta < 0 || delta > i64::from(self.last_offset_delta) {
+        if head.offset < 0 || head.offset > i64::from(self.last_offset_delta) {
             return None;
         }
-        let key = d.nullable()?;
-        let value = d.nullable()?;
-        let count = d.varint()?;
-        if count != 0 || !d.0.is_empty() {
-            check_headers(d.0, count)?;
-        }
+        let key = if head.key < 0 { None } else { Some(fields.take(head.key)?) };
+        let value = fields.nullable()?;
+        let count = if fields.0 == [0] { 0 } else { fields.headers()? };
         Some(RecordRef {
-            offset: self.base_offset + delta,
+            offset: self.base_offset + head.offset,
             timestamp: self.append_time.unwrap_or(timestamp),
             key,
             value,
-            headers: Headers { rest: d.0, count: count as u32 },
+            headers: Headers { rest: if count == 0 { &[] } else { fields.0 }, count },
         })
+    }
+}
+
+/// The numbers that a record begins with, up to the length of its key.
+struct Head {
+    /// Bytes of these numbers.
+    len: usize,
+    /// Bytes of the whole record, these numbers included.
+    end: i64,
+    timestamp: i64,
+    offset: i64,
+    key: i64,
+}
+
+impl Head {
+    /// From the first bytes, if every number has at most three: those of nearly all records. That they are an array, which
+    /// needs no check of bounds a byte, makes the walk over small records twice as fast.
+    #[inline]
+    fn read_short(bytes: &[u8; 16]) -> Option<Self> {
+        let mut d = Short { bytes, at: 0 };
+        let length = d.varint()?;
+        let start = d.at;
+        // The attributes, which mean nothing yet.
+        d.at += 1;
+        let (timestamp, offset, key) = (d.varint()?, d.varint()?, d.varint()?);
+        Some(Self { len: d.at, end: start as i64 + length, timestamp, offset, key })
+    }
+
+    #[cold]
+    fn read(mut d: Slice<'_>) -> Option<Self> {
+        let before = d.0.len();
+        let length = d.varint()?;
+        let start = before - d.0.len();
+        d.take(1)?;
+        let (timestamp, offset, key) = (d.varint()?, d.varint()?, d.varint()?);
+        let end = length.checked_add(start as i64)?;
+        Some(Self { len: before - d.0.len(), end, timestamp, offset, key })
+    }
+}
+
+/// Reads numbers of at most three bytes, of which at most five and a byte may be asked for.
+struct Short<'a> {
+    bytes: &'a [u8; 16],
+    at: usize,
+}
+
+impl Short<'_> {
+    #[inline]
+    fn varint(&mut self) -> Option<i64> {
+        let mut z = self.byte();
+        if z >= 1 << 7 {
+            z = z & 0x7f | self.byte() << 7;
+            if z >= 1 << 14 {
+                z = z & 0x3fff | self.byte() << 14;
+                if z >= 1 << 21 {
+                    return None;
+                }
+            }
+        }
+        Some((z >> 1) as i64 ^ -((z & 1) as i64))
+    }
+
+    #[inline]
+    fn byte(&mut self) -> u64 {
+        // The mask changes nothing, and tells the compiler so.
+        let byte = self.bytes[self.at & 15];
+        self.at += 1;
+        u64::from(byte)
     }
 }
 
 /// Whether `bytes` are exactly `count` headers. Looked at when the record is read, so that a broken one is an error there
 /// and not a list that ends early later.
-#[inline(never)]
 fn check_headers(bytes: &[u8], count: i64) -> Option<()> {
     // Two bytes are the least a header can have: a larger claim would be believed by whoever allocates for it.
     if count < 0 || count as u64 > (bytes.len() / 2) as u64 {
@@ -501,6 +566,16 @@ impl<'a> Slice<'a> {
             }
         }
         None
+    }
+
+    /// A number of headers and so many of them; returns the number and leaves them.
+    #[inline(never)]
+    fn headers(&mut self) -> Option<u32> {
+        let count = self.varint()?;
+        if count != 0 || !self.0.is_empty() {
+            check_headers(self.0, count)?;
+        }
+        Some(count as u32)
     }
 
     /// A length and so many bytes; a negative length is null.

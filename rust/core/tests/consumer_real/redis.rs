@@ -182,6 +182,26 @@ async fn an_older_redis_is_brought_up_to_the_commits() {
     tally.assert_once(1_100);
 }
 
+/// Handlers may say whatever they like; Redis keeps the newest 10,000 of what they said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_reason_of_a_failure_is_cut() {
+    let all = InRedis::new(1, &RedisOptions::new()).await;
+    let consumer = all.consumer().await;
+    all.bench.produce(0, 0, 10, 10).await;
+    let mut reader = consumer.reader();
+    reader.next().await.unwrap().unwrap();
+    reader.failed(&"ä".repeat(1 << 20));
+    let deadline = Instant::now() + SOON;
+    while consumer.stats().units_failed == 0 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let events = format!("{{{}}}-kafka-events", all.bench.group);
+    let told = all.redis.command(&["XREVRANGE", &events, "+", "-"]);
+    assert!(told.contains("nacked") && told.contains("ää") && told.len() < 4096, "{} bytes", told.len());
+    consumer.close(SOON).await.unwrap();
+}
+
 /// Without Redis, what Kafka knows is enough for the next group of the name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_redis_goes_on_where_the_first_was() {

@@ -80,6 +80,24 @@ async fn the_documented_rights_are_enough() {
     assert!(text.contains("~{other}-kafka-*"), "{text}");
 }
 
+/// Some other program has keys of these names.
+#[tokio::test]
+async fn keys_of_another_type_are_named() {
+    let redis = RealRedis::start(&RedisOptions::new());
+    redis.command(&["SET", "{g}-kafka-meta", "theirs"]);
+    let text = refusal(conf(&redis, "g")).await;
+    assert!(text.contains("WRONGTYPE") && text.contains("does something else write to the keys"), "{text}");
+    assert!(text.contains("{g}-kafka-"), "{text}");
+    redis.command(&["DEL", "{g}-kafka-meta"]);
+    let group = crate::support::join(&redis, "g", "m").await;
+    group.init(&[start("t", 0, 5000)]).await.unwrap();
+    redis.command(&["SET", "{g}-kafka-events", "theirs"]);
+    redis.command(&["DEL", "{g}-kafka-units"]);
+    redis.command(&["SET", "{g}-kafka-units", "theirs"]);
+    let error = group.exchange(&round("m", "t", 1)).await.unwrap_err();
+    assert_eq!(error.kind(), kafka_fast::error::ErrorKind::Group, "asking again mends nothing: {error}");
+}
+
 /// Several calls that find the group gone at once make it anew once.
 #[tokio::test]
 async fn a_lost_group_is_made_anew_once() {

@@ -30,15 +30,37 @@ final class Callbacks implements Runnable {
             QUEUE.add(completions);
             submitted++;
             ending = false;
-            if (thread == null) {
-                thread = new Thread(null, new Callbacks(), "kafkafast-callbacks", 0, false);
-                thread.setDaemon(true);
-                thread.setContextClassLoader(null);
-                thread.start();
-            }
+            start();
             CHANGED.signalAll();
         } finally {
             LOCK.unlock();
+        }
+    }
+
+    /** A turn of the service thread: where no thread could be started for what waits here, one may be now. */
+    static void turn() {
+        LOCK.lock();
+        try {
+            if (!QUEUE.isEmpty()) {
+                start();
+            }
+        } finally {
+            LOCK.unlock();
+        }
+    }
+
+    private static void start() {
+        if (thread != null) {
+            return;
+        }
+        try {
+            Thread t = new Thread(null, new Callbacks(), "kafkafast-callbacks", 0, false);
+            t.setDaemon(true);
+            t.setContextClassLoader(null);
+            t.start();
+            thread = t;
+        } catch (OutOfMemoryError e) {
+            // The process has as many threads as it may have: the next turn tries again.
         }
     }
 

@@ -1,6 +1,8 @@
 package kafkafast;
 
 import java.lang.ref.Reference;
+import java.lang.ref.WeakReference;
+import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Iterator;
@@ -26,7 +28,8 @@ import java.util.concurrent.locks.LockSupport;
 public final class Consumer implements Iterable<Message>, AutoCloseable {
     private final ConsumerState state;
     private final long handle;
-    private final ThreadLocal<Slot> slots = new ThreadLocal<>();
+    /** The state holds them as long as it is open: threads, which outlive consumers, must not hold their buffers. */
+    private final ThreadLocal<WeakReference<Slot>> slots = new ThreadLocal<>();
     private volatile String[] topicNames = new String[0];
 
     private Consumer(long handle) {
@@ -105,6 +108,10 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             if (topic == null) {
                 throw new IllegalArgumentException(operation + ": a topic must not be null");
             }
+            // Native takes them joined by it.
+            if (topic.indexOf('\0') >= 0) {
+                throw new InvalidTopicException(operation + ": a topic cannot hold the character NUL");
+            }
         }
         return String.join("\0", topics);
     }
@@ -126,8 +133,12 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         return fill(slot, timeoutMillis);
     }
 
-    /** Gets the next chunk, waiting for it. Asking for it acknowledges all records of the chunk before. */
+    /** Gets the next chunk, waiting for it. Asking for it acknowledges what was handed out of the chunk before. */
     private boolean fill(Slot slot, long timeoutMillis) {
+        if (slot.have > 0) {
+            // A batch was handed out as one: if the rest is taken back at this moment, none of the batch is.
+            slot.taken(slot.at);
+        }
         slot.have = 0;
         slot.at = 0;
         long start = 0;
@@ -135,12 +146,10 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         slot.waiting = Thread.currentThread();
         try {
             while (true) {
-                int n = NativeConsumer.next(handle, slot.id, slot.dataAddress, slot.data.capacity(), slot.indexAddress, Slot.MAX_RECORDS);
+                int n = NativeConsumer.next(handle, slot.id, slot.data, slot.index, Slot.MAX_RECORDS);
                 if (n > 0) {
                     waited = false;
-                    slot.filled(n, topicName(slot.index.getInt(0)));
-                    slot.at = 1;
-                    slot.taken(1);
+                    filled(slot, n);
                     return true;
                 }
                 if (n == NativeConsumer.CLOSED) {
@@ -171,6 +180,21 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         }
     }
 
+    /** Takes up a chunk. When there is no memory for that it goes back: the next ask would acknowledge what nobody saw. */
+    private void filled(Slot slot, int records) {
+        boolean filled = false;
+        try {
+            slot.filled(records, topicName((int) slot.index[0]));
+            filled = true;
+        } finally {
+            if (!filled) {
+                NativeConsumer.finish(handle, slot.id, false);
+            }
+        }
+        slot.at = 1;
+        slot.taken(1);
+    }
+
     /** Says that what this thread took is handled, without taking more; the rest of the chunk goes back. */
     private void acknowledge(Slot slot) {
         if (slot.have == 0) {
@@ -178,8 +202,8 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         }
         // What hasNext() has reserved was never given to anybody.
         boolean all = slot.at == slot.have && !slot.reserved;
-        if (!all && !slot.reserved) {
-            slot.taken(slot.at + 1);
+        if (!slot.reserved) {
+            slot.taken(all ? slot.at : slot.at + 1);
         }
         slot.have = 0;
         slot.at = 0;
@@ -189,12 +213,20 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
 
     /** This thread's slot; null when the consumer is closed. */
     private Slot slot() {
-        Slot slot = slots.get();
+        Slot slot = known();
         if (slot == null && !state.isClosed()) {
             slot = state.open();
-            slots.set(slot);
+            if (slot != null) {
+                slots.set(new WeakReference<>(slot));
+            }
         }
         return slot;
+    }
+
+    /** This thread's slot, if it has one. */
+    private Slot known() {
+        WeakReference<Slot> slot = slots.get();
+        return slot == null ? null : slot.get();
     }
 
     private String topicName(int id) {
@@ -235,8 +267,11 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             if (slot == null || !reserve(slot, timeoutMillis)) {
                 return null;
             }
+            // Until it is made, for which there may be no memory, it is not handed out.
+            slot.reserved = true;
+            Message message = slot.message(slot.at - 1);
             slot.reserved = false;
-            return slot.message(slot.at - 1);
+            return message;
         } finally {
             Reference.reachabilityFence(this);
         }
@@ -270,7 +305,8 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             if (slot == null || !reserve(slot, timeoutMillis)) {
                 return new ArrayList<>();
             }
-            slot.reserved = false;
+            // Until they are made, for which there may be no memory, none is handed out.
+            slot.reserved = true;
             // The cell keeps naming the first: until the next ask none of them is handled.
             int first = slot.at - 1;
             int end = (int) Math.min((long) first + max, slot.have);
@@ -279,6 +315,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
                 batch.add(slot.message(i));
             }
             slot.at = end;
+            slot.reserved = false;
             return batch;
         } finally {
             Reference.reachabilityFence(this);
@@ -312,9 +349,11 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
             Slot slot = slot();
             int shown = 0;
             while (slot != null && shown < max && reserve(slot, shown == 0 ? timeoutMillis : 0)) {
+                slot.reserved = true;
+                ByteBuffer view = slot.view();
                 slot.reserved = false;
                 shown++;
-                handler.handle(slot, slot.view());
+                handler.handle(slot, view);
             }
             return shown;
         } catch (RuntimeException e) {
@@ -364,7 +403,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
     /** Gives the message in hand back, to come again after a back-off. */
     void retry(String reason) {
         try {
-            Slot slot = slots.get();
+            Slot slot = known();
             if (slot != null && slot.have > 0) {
                 slot.have = 0;
                 slot.at = 0;
@@ -378,7 +417,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
     /** This thread reads no more: what it took is handled if so said, the rest goes back. */
     void leave(boolean handled) {
         try {
-            Slot slot = slots.get();
+            Slot slot = known();
             if (slot != null) {
                 if (handled) {
                     acknowledge(slot);

@@ -13,6 +13,8 @@ import java.util.concurrent.TimeUnit;
  */
 final class ExitHook implements Runnable {
     private static final long LIMIT_MILLIS = 4_500;
+    /** How long readers may take for what they hold; the rest of the time is for handing it back. */
+    private static final long READERS_MILLIS = 3_000;
     private static Thread installed;
 
     private ExitHook() {}
@@ -60,7 +62,7 @@ final class ExitHook implements Runnable {
                 held.put(producer, producer.delivered());
                 flushes.put(producer.startFlush(LIMIT_MILLIS), producer);
             } else {
-                ends.add(client.startClose(LIMIT_MILLIS));
+                ends.add(client.startClose(READERS_MILLIS));
             }
         }
         for (Op end : ends) {

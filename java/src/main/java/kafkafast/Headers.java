@@ -6,7 +6,10 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 
-/** The form headers have at the boundary: count, then length and bytes of each name and value; big-endian, length -1 for no value. */
+/**
+ * The forms headers have at the boundary. To native: count, then length and bytes of each name and value; big-endian, length -1 for no value.
+ * From native: as in a record.
+ */
 final class Headers {
     private Headers() {}
 
@@ -33,17 +36,17 @@ final class Headers {
         return out.array();
     }
 
-    static List<Header> decode(byte[] encoded) {
-        if (encoded == null) {
+    /** Headers as they lie in a record: each a name and a value, with their lengths before them. Native has checked that they fit. */
+    static List<Header> read(byte[] raw) {
+        if (raw == null) {
             return Collections.emptyList();
         }
-        ByteBuffer in = ByteBuffer.wrap(encoded);
-        int count = in.getInt();
-        List<Header> headers = new ArrayList<>(count);
-        for (int i = 0; i < count; i++) {
-            byte[] key = new byte[in.getInt()];
+        ByteBuffer in = ByteBuffer.wrap(raw);
+        List<Header> headers = new ArrayList<>();
+        while (in.hasRemaining()) {
+            byte[] key = new byte[length(in)];
             in.get(key);
-            int length = in.getInt();
+            int length = length(in);
             byte[] value = length < 0 ? null : new byte[length];
             if (value != null) {
                 in.get(value);
@@ -51,5 +54,16 @@ final class Headers {
             headers.add(new Header(new String(key, StandardCharsets.UTF_8), value));
         }
         return Collections.unmodifiableList(headers);
+    }
+
+    /** A number as records have it: seven bits a byte, the lowest first, and the lowest bit is its sign. */
+    private static int length(ByteBuffer in) {
+        long z = 0;
+        byte b = -1;
+        for (int shift = 0; b < 0; shift += 7) {
+            b = in.get();
+            z |= (b & 0x7fL) << shift;
+        }
+        return (int) (z >>> 1 ^ -(z & 1));
     }
 }

@@ -84,7 +84,7 @@ public final class Message implements MessageView {
 
     @Override
     public List<Header> getHeaders() {
-        return Headers.decode(headers);
+        return Headers.read(headers);
     }
 
     @Override

@@ -24,9 +24,7 @@ final class NativeConsumer {
 
     static native void closeSlot(long handle, int slot);
 
-    static native long address(ByteBuffer direct);
-
-    static native int next(long handle, int slot, long dataAddress, int capacity, long indexAddress, int max);
+    static native int next(long handle, int slot, byte[] data, long[] index, int max);
 
     static native void look(long handle, int slot);
 

@@ -118,6 +118,7 @@ final class Service implements Runnable {
         while (true) {
             try {
                 dispatch(ByteBuffer.wrap(buffer, 0, NativeService.poll(buffer, SLICE_MILLIS)));
+                Callbacks.turn();
                 reapUnreachable();
                 long now = System.nanoTime();
                 if (now - lastSweep > SWEEP_NANOS) {

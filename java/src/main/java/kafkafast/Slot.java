@@ -5,20 +5,22 @@ import java.lang.invoke.VarHandle;
 import java.lang.ref.WeakReference;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Arrays;
+import java.util.List;
 import java.util.concurrent.locks.LockSupport;
 
 /**
- * What one thread reads with: a chunk of records in a buffer that native code fills, and how far the thread has come in it. Only its thread
- * touches it, except for {@link #unpark} and what is volatile. Does not refer to the consumer: a ThreadLocal holds it.
+ * What one thread reads with: a chunk of records in arrays that native code fills, and how far the thread has come in it. Only its thread
+ * touches it, except for {@link #unpark} and what is volatile. Does not refer to the consumer, whose state holds it.
  *
- * <p>The index buffer begins with a header: topic id, partition, attempt, bytes needed (4 each). Entries of 32 bytes follow: offset,
- * timestamp (8 each), position in the data, length of key, of value (-1: null), of headers (4 each); key, value and headers lie one
- * behind the other. The control cell: records taken (4), revoked (1), at 8 until when the chunk may be handed out, in nanoseconds since native
- * made the slot (8).
+ * <p>The index begins with topic id, partition, attempt, bytes needed. Entries of five numbers follow: offset, timestamp, and where in the data key,
+ * value and headers are: position in the upper half, length in the lower one, -1 for null. The control cell: bytes 0-3 records taken, 4 revoked,
+ * 8-15 until when the chunk may be handed out, in nanoseconds since native made the slot.
  */
 final class Slot implements Service.Parker, MessageView {
-    static final int HEADER = 64;
     static final int MAX_RECORDS = 2048;
+    private static final int HEADER = 4;
+    private static final int ENTRY = 5;
     private static final int FIRST_CAPACITY = 64 << 10;
     private static final VarHandle TAKEN = MethodHandles.byteBufferViewVarHandle(int[].class, ByteOrder.nativeOrder());
     private static final VarHandle LONGS = MethodHandles.byteBufferViewVarHandle(long[].class, ByteOrder.nativeOrder());
@@ -37,10 +39,10 @@ final class Slot implements Service.Parker, MessageView {
     private int left;
     private int stride = 1;
     private long looked;
-    final ByteBuffer index = ByteBuffer.allocateDirect(HEADER + MAX_RECORDS * 32).order(ByteOrder.nativeOrder());
-    final long indexAddress = NativeConsumer.address(index);
-    ByteBuffer data;
-    long dataAddress;
+    final long[] index = new long[HEADER + MAX_RECORDS * ENTRY];
+    byte[] data;
+    /** Shows values in place. */
+    private ByteBuffer view;
     /** Records in the chunk, and the next one to hand out. */
     int have;
     int at;
@@ -60,17 +62,17 @@ final class Slot implements Service.Parker, MessageView {
     }
 
     void grow(int capacity) {
-        data = ByteBuffer.allocateDirect(capacity);
-        dataAddress = NativeConsumer.address(data);
+        data = new byte[capacity];
+        view = ByteBuffer.wrap(data).asReadOnlyBuffer();
     }
 
     /** Makes room for a record of so many bytes. */
     void growTo(int needed) {
-        grow(Math.max(needed, (int) Math.min(2L * data.capacity(), 1 << 30)));
+        grow(Math.max(needed, (int) Math.min(2L * data.length, 1 << 30)));
     }
 
     int needed() {
-        return index.getInt(12);
+        return (int) index[3];
     }
 
     @Override
@@ -110,44 +112,42 @@ final class Slot implements Service.Parker, MessageView {
 
     /** Takes up a chunk that native has filled. */
     void filled(int records, String topic) {
-        origin = new Message.Origin(topic, index.getInt(4), index.getInt(8));
+        origin = new Message.Origin(topic, (int) index[1], (int) index[2]);
         have = records;
     }
 
     /** The record with that number in the chunk, copied. */
     Message message(int i) {
-        int entry = HEADER + (i << 5);
-        int position = index.getInt(entry + 16);
-        int keyLength = index.getInt(entry + 20);
-        int valueLength = index.getInt(entry + 24);
-        int headersLength = index.getInt(entry + 28);
-        byte[] key = bytes(position, keyLength);
-        byte[] value = bytes(position + Math.max(keyLength, 0), valueLength);
-        byte[] headers = headersLength == 0 ? null : bytes(position + Math.max(keyLength, 0) + Math.max(valueLength, 0), headersLength);
-        return new Message(origin, index.getLong(entry), index.getLong(entry + 8), key, value, headers);
+        int entry = HEADER + i * ENTRY;
+        byte[] key = bytes(index[entry + 2]);
+        byte[] value = bytes(index[entry + 3]);
+        return new Message(origin, index[entry], index[entry + 1], key, value, bytes(index[entry + 4]));
     }
 
-    private byte[] bytes(int position, int length) {
+    private byte[] bytes(long place) {
+        int length = (int) place;
         if (length < 0) {
             return null;
         }
-        byte[] bytes = new byte[length];
-        data.position(position);
-        data.get(bytes);
-        return bytes;
+        int from = (int) (place >> 32);
+        return Arrays.copyOfRange(data, from, from + length);
     }
 
-    /** The value of the record in hand, in place. */
+    /** The value of the record in hand, in place: always the same buffer. */
     ByteBuffer view() {
-        int entry = HEADER + ((at - 1) << 5);
-        int position = index.getInt(entry + 16) + Math.max(index.getInt(entry + 20), 0);
-        int length = index.getInt(entry + 24);
+        long place = index[entry() + 3];
+        int length = (int) place;
         if (length < 0) {
             return null;
         }
-        ByteBuffer view = data.asReadOnlyBuffer();
-        view.limit(position + length).position(position);
-        return view;
+        int from = (int) (place >> 32);
+        view.limit(from + length).position(from);
+        return view.order(ByteOrder.BIG_ENDIAN);
+    }
+
+    /** Where the record in hand is in the index. */
+    private int entry() {
+        return HEADER + (at - 1) * ENTRY;
     }
 
     @Override
@@ -167,22 +167,21 @@ final class Slot implements Service.Parker, MessageView {
 
     @Override
     public long getOffset() {
-        return index.getLong(HEADER + ((at - 1) << 5));
+        return index[entry()];
     }
 
     @Override
     public long getTimestamp() {
-        return index.getLong(HEADER + ((at - 1) << 5) + 8);
+        return index[entry() + 1];
     }
 
     @Override
     public byte[] getKey() {
-        int entry = HEADER + ((at - 1) << 5);
-        return bytes(index.getInt(entry + 16), index.getInt(entry + 20));
+        return bytes(index[entry() + 2]);
     }
 
     @Override
-    public java.util.List<Header> getHeaders() {
-        return message(at - 1).getHeaders();
+    public List<Header> getHeaders() {
+        return Headers.read(bytes(index[entry() + 4]));
     }
 }

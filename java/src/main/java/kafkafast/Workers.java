@@ -12,7 +12,7 @@ final class Workers {
     private final Consumer consumer;
     private final Handler handler;
     private final int count;
-    private final AtomicReference<RuntimeException> failure = new AtomicReference<>();
+    private final AtomicReference<Throwable> failure = new AtomicReference<>();
     private volatile boolean stopping;
 
     Workers(Consumer consumer, int count, Handler handler) {
@@ -38,9 +38,12 @@ final class Workers {
         } finally {
             stopping = true;
         }
-        RuntimeException e = failure.get();
+        Throwable e = failure.get();
+        if (e instanceof Error) {
+            throw (Error) e;
+        }
         if (e != null) {
-            throw e;
+            throw (RuntimeException) e;
         }
     }
 
@@ -61,7 +64,7 @@ final class Workers {
         } catch (InterruptException e) {
             // Somebody interrupted this very thread: it ends, the others go on.
             Log.write(Log.WARN, Log.CONSUMER, "A thread of Consumer.process was interrupted and ends");
-        } catch (RuntimeException e) {
+        } catch (RuntimeException | Error e) {
             failure.compareAndSet(null, e);
             stopping = true;
         } finally {

@@ -43,7 +43,7 @@ public class BoundaryTest {
             NativeProducer.release(other);
             long consumer = NativeConsumer.create(settings, RedisConf.embedded("group").forConnect());
             assertThrows(KafkaFastException.class, () -> NativeConsumer.panicForTest(consumer));
-            assertThrows(KafkaFastException.class, () -> NativeConsumer.next(consumer, 0, 0, 0, 0, 0));
+            assertThrows(KafkaFastException.class, () -> NativeConsumer.next(consumer, 0, new byte[1], new long[4], 0));
             NativeConsumer.release(consumer);
         } finally {
             Service.releaseLease();

@@ -368,6 +368,7 @@ public class ConsumerTest {
             consumer.removeTopics(two);
             assertThrows(IllegalArgumentException.class, () -> consumer.addTopics());
             assertThrows(IllegalArgumentException.class, () -> consumer.addTopics((String) null));
+            assertThrows(InvalidTopicException.class, () -> consumer.addTopics("one\0two"));
             produce(one, 1, 2);
             assertEquals("1", next(consumer));
             assertNull(consumer.readMsg(100));
@@ -400,6 +401,40 @@ public class ConsumerTest {
         assertNull("there is no next one", after.get());
         try (Consumer again = Tools.earliest(group, topic)) {
             assertEquals("0 was handled: its thread asked for the next", range(1, 3), rest(again, 2));
+        }
+    }
+
+    @Test
+    public void aBatchIsHandledWholeWhenItsThreadAsksWhileClosing() throws Exception {
+        String topic = Tools.topic("wait");
+        String group = Tools.topic("g");
+        produce(topic, 0, 40);
+        Consumer consumer = Tools.earliest(group, topic);
+        Set<Integer> handled = ConcurrentHashMap.newKeySet();
+        CountDownLatch inHand = new CountDownLatch(1);
+        AtomicInteger after = new AtomicInteger(-1);
+        Thread reader = new Thread(() -> {
+            // All that is at hand, and so as a rule the whole chunk.
+            consumer.readBatch(1000, 30_000).forEach(m -> handled.add(Integer.valueOf(m.text())));
+            inHand.countDown();
+            try {
+                Thread.sleep(500);
+            } catch (InterruptedException e) {
+                return;
+            }
+            after.set(consumer.readBatch(1000, 0).size());
+        });
+        reader.start();
+        assertTrue(inHand.await(30, TimeUnit.SECONDS));
+        consumer.close(Duration.ofSeconds(20));
+        reader.join(5000);
+        assertEquals("there is no next one", 0, after.get());
+        assertTrue("several at once: " + handled, handled.size() > 1);
+        produce(topic, 40, 41);
+        Set<Integer> rest = range(0, 41);
+        rest.removeAll(handled);
+        try (Consumer again = Tools.earliest(group, topic)) {
+            assertEquals("its thread asked for the next", rest, rest(again, rest.size()));
         }
     }
 

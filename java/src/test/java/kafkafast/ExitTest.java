@@ -22,6 +22,13 @@ public class ExitTest {
             KafkaConf conf = new KafkaConf();
             // Long enough that only the exit sends it.
             conf.setQueueBufferingMaxMs(60_000);
+            if (args[0].equals("hold")) {
+                conf.set("use-earliest", true).set("lease-ms", 120_000);
+                Consumer consumer = Consumer.connect(conf, new BrokerConf[] {broker}, new RedisConf(args[3], Integer.parseInt(args[4]), args[2]), args[2]);
+                while (!consumer.readMsg().text().equals("4")) { }
+                System.out.println("HOLD");
+                Thread.sleep(60_000);
+            }
             if (args[0].equals("read")) {
                 conf.setUseEarliest(true);
                 Consumer consumer = Consumer.connect(conf, new BrokerConf[] {broker}, RedisConf.embedded("g"), args[2]);
@@ -102,6 +109,33 @@ public class ExitTest {
         child.assertExit(143, 20);
         assertTrue("within 5 s", System.nanoTime() - start < TimeUnit.SECONDS.toNanos(6));
         assertFalse(child.output(), child.output().contains("Exception"));
+    }
+
+    /** Its thread is in the middle of something and will not ask any more. */
+    @Test
+    public void whatABusyReaderHoldsIsHandedBack() throws Exception {
+        String topic = Tools.topic("exit");
+        RedisConf redis = Tools.redis(topic);
+        try (Producer producer = Producer.connect(Tools.broker())) {
+            for (int i = 0; i < 8; i++) {
+                producer.sendText(topic, String.valueOf(i));
+            }
+        }
+        Tools.Child child = new Tools.Child(Collections.emptyList(), Forgetful.class, "hold", Tools.broker().toString(), topic, redis.getHost(),
+            String.valueOf(redis.getPort()));
+        Tools.await("it to read", 30_000, () -> child.output().contains("HOLD"));
+        long start = System.nanoTime();
+        child.terminate();
+        child.assertExit(143, 20);
+        assertTrue("within 5 s", System.nanoTime() - start < TimeUnit.SECONDS.toNanos(6));
+        KafkaConf conf = new KafkaConf().set("use-earliest", true).set("lease-ms", 120_000);
+        try (Consumer consumer = Consumer.connect(conf, new BrokerConf[] {Tools.broker()}, redis, topic)) {
+            for (int i = 4; i < 8; i++) {
+                Message m = consumer.readMsg(20_000);
+                assertNotNull("long before the lease ends", m);
+                assertEquals("what was handled does not come again", String.valueOf(i), m.text());
+            }
+        }
     }
 
     @Test

@@ -205,6 +205,14 @@ impl Link {
             )),
             Some("OOM") => self.refused_for_now("is out of memory and takes no writes (OOM): raise maxmemory"),
             Some("MISCONF") => self.refused_for_now("takes no writes because it cannot save (MISCONF): look at its log"),
+            // Older servers tell the script's error and name what it met in the text only.
+            code if code == Some("WRONGTYPE") || error.detail().is_some_and(|text| text.contains("WRONGTYPE")) => {
+                GroupError::Strange(format!(
+                    "Redis {} holds something else under a key of {{{}}}-kafka-* (WRONGTYPE)",
+                    self.conf.address(),
+                    self.conf.group
+                ))
+            }
             _ if is_of_a_replica(error) => self.refused_for_now("is a replica or has lost its master"),
             _ if error.is_timeout() => self.silent(),
             _ => away(&self.conf, format!("failed: {error}")),

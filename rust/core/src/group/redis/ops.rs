@@ -248,9 +248,14 @@ impl RedisGroup {
         Ok(())
     }
 
-    /// What this server holds was held against the commits in Kafka: it may hand out units.
-    pub async fn reconciled(&self) -> Result<(), GroupError> {
-        self.run(|open| self.advance_call(&open.run, &[])).await?;
+    /// The server that the group is on now, as [`Self::reconciled`] wants it.
+    pub async fn server(&self) -> Result<Arc<str>, GroupError> {
+        Ok(self.link.open().await?.run)
+    }
+
+    /// What `server` held was held against the commits in Kafka: it may hand out units, unless another one took over meanwhile.
+    pub async fn reconciled(&self, server: &str) -> Result<(), GroupError> {
+        self.run(|_| self.advance_call(server, &[])).await?;
         Ok(())
     }
 
