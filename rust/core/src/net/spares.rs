@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 pub(super) const LEAST: usize = 128 << 10;
 /// The most buffers kept for nobody. One is being read, one or two are being walked: more are in use only while readers lag
 /// behind, and then none comes back.
-const MOST: usize = 4;
+const MOST: usize = 8;
 /// The most bytes kept for nobody.
-const MOST_BYTES: usize = 8 << 20;
+const MOST_BYTES: usize = 16 << 20;
 
 /// The buffers of one connection that nobody uses now. Bounded by [`MOST`] and [`MOST_BYTES`], and given up when the
 /// connection has been silent for a while.
