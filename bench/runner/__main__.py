@@ -28,7 +28,7 @@ def arguments():
     parser.add_argument("--windows", type=positive, help=f"windows of a JVM's process, the last {judging.JUDGED_WINDOWS} are judged; default 12, with --quick 6")
     parser.add_argument("--candidate", action="append", help="only this one; may be given several times")
     parser.add_argument("--seed", type=int, help="of the order of the candidates; default: a new one, printed")
-    parser.add_argument("--quick", action="store_true", help="1 KB beside kafka-clients, under 3 minutes; ends with 1 where more than 0.6x is used")
+    parser.add_argument("--quick", action="store_true", help="1 KB beside kafka-clients, under 3 minutes; ends with 1 where a goal is missed")
     parser.add_argument("--list", action="store_true", help="the names of all cases")
     parser.add_argument("--plots", metavar="FOLDER", default=RESULTS, help="where the plots go, default bench/results")
     for name in ("java", "classpath", "port", "broker-pid"):

@@ -10,10 +10,10 @@ use crate::count::{CALLGRIND, CASE_END, MARK};
 
 /// How much more a figure may be than its budget. Two runs differ by less than 1 %.
 const ALLOWED: f64 = 1.03;
-/// What is allowed beyond that, by column, because a few figures are near zero and a few depend on when an answer comes:
-/// of what is counted by the record, and of what is not.
+/// What is allowed beyond that, by column, because a few figures are near zero and a few depend on when an answer comes, and
+/// on a busy machine it comes in more pieces: of what is counted by the record, and of what is not.
 const SLACK_RECORD: [f64; COLUMNS.len()] = [0.0, 0.001, 0.002, 0.005];
-const SLACK_OTHER: [f64; COLUMNS.len()] = [0.0, 0.1, 0.5, 2.0];
+const SLACK_OTHER: [f64; COLUMNS.len()] = [0.0, 1.0, 3.0, 15.0];
 /// The columns of the file.
 const COLUMNS: [&str; 4] = ["instructions", "allocations", "system calls", "looks at the clock"];
 /// What the lines begin with that say what counted.
