@@ -294,7 +294,8 @@ impl End<'_> {
     fn give_up(&mut self, partition: Arc<Partition>, ticket: Ticket, batch: Batch, error: DeliveryError) {
         tracing::error!(target: "kafkafast.producer", "{} records failed: {error}", batch.count());
         partition.queued_bytes.fetch_sub(batch.plain_bytes, Relaxed);
-        let list = partition.with_queue(|queue| queue.given_up(ticket));
+        let in_doubt = batch.receipt.possibly_written();
+        let list = partition.with_queue(|queue| queue.given_up(ticket, in_doubt));
         let Batch { receipt, lease, .. } = batch;
         drop(lease);
         Receipt::failed(receipt, error);
