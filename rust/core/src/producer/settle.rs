@@ -325,7 +325,8 @@ fn split_batch(partition: &Partition, batch: &mut Batch, first: BatchBuilder, se
     partition.queued_bytes.fetch_add(halves, Relaxed);
     partition.queued_bytes.fetch_sub(plain, Relaxed);
     let receipt = batch.receipt.split_off_first(first.count());
-    let lease = batch.lease.split_off(batch.lease.bytes() / 2);
+    // Each pays for itself, or the larger half would be held unpaid once the smaller one has ended.
+    let lease = batch.lease.split_off(first.len());
     batch.plain_bytes = second.len();
     batch.body = Body::Plain(second);
     Batch { plain_bytes: first.len(), body: Body::Plain(first), refusals: 0, receipt, lease }
