@@ -35,6 +35,8 @@ mod request;
 mod sender;
 mod settle;
 mod shared;
+#[cfg(test)]
+mod sim;
 mod split;
 mod stats;
 mod table;
