@@ -408,8 +408,12 @@ impl Sim {
             self.close(wait);
         } else {
             self.heal();
-            let done = |sim: &Self| sim.is_drained();
-            self.run(self.now + PATIENCE, done);
+            // By itself, or because it is closed.
+            if self.dice.one_in(2) {
+                self.run(self.now + PATIENCE, |sim| sim.is_drained());
+            } else {
+                self.close(PATIENCE);
+            }
             if !self.is_drained() {
                 self.fail(&format!("it does not drain: {}", self.what_is_left()));
             }
