@@ -190,6 +190,12 @@ impl Cluster {
         news
     }
 
+    /// Takes in metadata that came from nowhere: the simulation has no socket.
+    #[cfg(test)]
+    pub(crate) fn take_in(&self, response: &MetadataResponse) {
+        self.inner().apply(response);
+    }
+
     /// Asks for a topic's metadata in the background: wishes are gathered, at most one request is in flight, and as long
     /// as the answers bring nothing new the pauses grow to a second. Never creates the topic.
     pub fn request_refresh(&self, name: &Arc<str>) {

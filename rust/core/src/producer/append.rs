@@ -240,7 +240,7 @@ impl Shared {
         let limit = builder.capacity().min(batch_bytes.max(least));
         slot.open = Some(Open { builder, limit, lease, pass: self.gates.pass(), delivery: None });
         slot.clock.reset();
-        partition.opened_us.store(self.now_us().max(1), Relaxed);
+        partition.opened_us.store(self.time.us().max(1), Relaxed);
         if !slot.listed {
             slot.listed = true;
             // Under the slot's lock: a flush that follows any append of this batch must find it on the list.

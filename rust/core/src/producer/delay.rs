@@ -17,7 +17,7 @@ use super::topic::Partition;
 #[derive(Default)]
 pub(super) struct Delay {
     arrived: Mutex<Vec<Delayed>>,
-    wake: Notify,
+    pub(super) wake: Notify,
 }
 
 struct Delayed {
@@ -44,14 +44,36 @@ impl Delay {
     }
 }
 
+/// What is held back.
+#[derive(Default)]
+pub(super) struct Held(Vec<Delayed>);
+
+impl Held {
+    /// Takes what has arrived and returns when the first is due.
+    pub(super) fn next(&mut self, shared: &Shared) -> Option<Instant> {
+        self.0.append(&mut shared.delay.arrived.lock());
+        self.0.iter().map(|d| d.until).min()
+    }
+
+    /// Brings back what is due.
+    pub(super) fn bring_back(&mut self, shared: &Arc<Shared>, metadata_changed: bool) {
+        if metadata_changed {
+            take_over(shared);
+        }
+        let now = shared.time.now();
+        let due = |d: &mut Delayed| d.until <= now || (metadata_changed && d.leaderless);
+        let back = self.0.extract_if(.., due).map(|d| d.partition).collect::<Vec<_>>();
+        shared.place_all(back);
+    }
+}
+
 /// The task; ends with the producer.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
     let mut updates = shared.cluster.updates();
-    let mut held: Vec<Delayed> = Vec::new();
+    let mut held = Held::default();
     loop {
-        held.append(&mut shared.delay.arrived.lock());
-        let next = held.iter().map(|d| d.until).min();
+        let next = held.next(&shared);
         let timer = async {
             match next {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -69,13 +91,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = shared.delay.wake.notified() => continue,
             () = timer => {}
         }
-        if metadata_changed {
-            take_over(&shared);
-        }
-        let now = Instant::now();
-        let due = |d: &mut Delayed| d.until <= now || (metadata_changed && d.leaderless);
-        let back = held.extract_if(.., due).map(|d| d.partition).collect::<Vec<_>>();
-        shared.place_all(back);
+        held.bring_back(&shared, metadata_changed);
     }
 }
 

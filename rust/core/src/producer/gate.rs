@@ -46,6 +46,12 @@ impl Gates {
 }
 
 impl Gate {
+    /// Whether no pass is out.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.out.load(SeqCst) == 0
+    }
+
     /// Waits until no pass is out. Cancel safe.
     pub(super) async fn wait(&self) {
         loop {

@@ -267,6 +267,12 @@ async fn finish(shared: &Arc<Shared>, timeout: Duration) -> Result<(), CloseErro
             tracing::error!(target: "kafkafast.producer", "A task of the producer has failed: {error}");
         }
     }
+    let waited_ms = start.elapsed().as_millis() as u64;
+    last_things(shared, waited_ms, reason.map_or(String::new(), |reason| format!(": {reason}")))
+}
+
+/// After the tasks have ended: drops what was not sent, and says what was left.
+pub(super) fn last_things(shared: &Shared, waited_ms: u64, reason: String) -> Result<(), CloseError> {
     shared.abandon();
     shared.memory.empty_pool();
     shared.cluster.close();
@@ -275,8 +281,6 @@ async fn finish(shared: &Arc<Shared>, timeout: Duration) -> Result<(), CloseErro
     if not_sent + possibly_written == 0 {
         return Ok(());
     }
-    let waited_ms = start.elapsed().as_millis() as u64;
-    let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
     Err(CloseError { not_sent, possibly_written, waited_ms, reason })
 }
 

@@ -84,7 +84,7 @@ async fn ask(shared: &Shared) -> Standing {
             Err(error) => {
                 shared
                     .no_identity_since_us
-                    .compare_exchange(0, shared.now_us().max(1), Relaxed, Relaxed)
+                    .compare_exchange(0, shared.time.us().max(1), Relaxed, Relaxed)
                     .ok();
                 tracing::debug!(target: "kafkafast.producer", "no producer id yet: {error}");
             }

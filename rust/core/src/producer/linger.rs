@@ -34,8 +34,8 @@ pub(super) struct Linger {
     opened: Mutex<Vec<Arc<Partition>>>,
     pressed: AtomicBool,
     /// The task has nothing to look at and sleeps without a timer.
-    asleep: AtomicBool,
-    wake: Notify,
+    pub(super) asleep: AtomicBool,
+    pub(super) wake: Notify,
     /// Passes so far.
     pub(super) tick: AtomicU32,
 }
@@ -76,7 +76,7 @@ impl Shared {
     pub(super) fn linger_look(&self, partition: &Partition) {
         let soon = || match self.settings.linger {
             Some(linger) => linger < TICK && !partition.is_busy(),
-            None => matches!(self.due(partition, self.now_us()), Due::Now),
+            None => matches!(self.due(partition, self.time.us()), Due::Now),
         };
         if self.linger.asleep.load(SeqCst) || soon() {
             self.linger.wake.notify_one();
@@ -126,7 +126,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let linger = &shared.linger;
         let timer = async {
             match next_us {
-                Some(us) => tokio::time::sleep_until(shared.instant(us).into()).await,
+                Some(us) => tokio::time::sleep_until(shared.time.instant(us).into()).await,
                 None => std::future::pending().await,
             }
         };
@@ -140,13 +140,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Seals what is due; returns when to look again.
-fn pass(shared: &Arc<Shared>, open: &mut Vec<Arc<Partition>>) -> Option<u64> {
+pub(super) fn pass(shared: &Arc<Shared>, open: &mut Vec<Arc<Partition>>) -> Option<u64> {
     let linger = &shared.linger;
     linger.tick.fetch_add(1, Relaxed);
     // Before the list is read: a flush presses after its records are on it.
     let pressed = linger.pressed.swap(false, SeqCst);
     open.append(&mut linger.opened.lock());
-    let now_us = shared.now_us();
+    let now_us = shared.time.us();
     let mut next_us = now_us + TICK.as_micros() as u64;
     let mut sealed = Vec::new();
     open.retain(|partition| {

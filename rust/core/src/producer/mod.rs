@@ -5,8 +5,8 @@
 //! (`append`). The batch is sealed when it is full, has waited long enough (`linger`) or is flushed, and queued
 //! at its partition (`partition_queue`: order, retries, sequences). The partition enters the ready list of its
 //! leader (`shared`), whose one task (`sender`) takes a batch of each ready partition, compresses, sends one
-//! request (`request`), and settles each batch by the answer: delivered, sent again, split, or failed. A partition
-//! that backs off or has no leader rests in `delay`.
+//! request (`request`), and settles each batch by the answer (`settle`): delivered, sent again, split, or failed. A
+//! partition that backs off or has no leader rests in `delay`.
 //!
 //! # What holds
 //! * Records of one partition keep the order of their appends, whichever thread they came from.
@@ -33,13 +33,20 @@ mod partition_queue;
 mod partitioner;
 mod request;
 mod sender;
+mod settle;
 mod shared;
+#[cfg(test)]
+mod sim;
 mod split;
 mod stats;
 mod table;
 #[cfg(test)]
 mod tests;
+mod time;
 mod topic;
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 
 pub use delivery::{Delivery, RecordMetadata};
 pub use error::{AppendError, CloseError, ClosedBy, DeliveryError, ProducerError};
@@ -51,14 +58,13 @@ pub use stats::ProducerStats;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicId(pub u32);
 
+thread_local! {
+    static NOISE: Cell<u64> = Cell::new(RandomState::new().hash_one(0) | 1);
+}
+
 /// A random number, for jitter and for choices that need not be fair.
 fn noise() -> u32 {
-    use std::cell::Cell;
-    use std::hash::{BuildHasher, RandomState};
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0) | 1);
-    }
-    STATE.with(|state| {
+    NOISE.with(|state| {
         // xorshift64*
         let mut x = state.get();
         x ^= x >> 12;

@@ -16,6 +16,11 @@
 //! the epoch is raised once everything has landed and numbering starts at 0 again. The broker keeps epochs per
 //! partition, so the raise is local to the partition.
 //!
+//! A batch that is given up leaves a *hole* in the numbers. Older batches go on with theirs, and the epoch is raised when
+//! the next batch stands behind the hole. But where the one given up may be in the log, batches behind it that have flown
+//! may be, too: under new numbers they would be written twice. They are tried with their own first; if the broker takes
+//! one there was no hole, and if it refuses the oldest for its sequence none of them is there, and the epoch is raised.
+//!
 //! A broker that knows *nothing* of the producer takes any sequence as the first one: were the first batch refused and
 //! the second, already in the air, accepted, they would stand in the wrong order. So batches fly one by one until one
 //! has landed under the current numbering, and again after a long silence (brokers forget: `producer.id.expiration.ms`).
@@ -86,6 +91,8 @@ pub(super) struct PartitionQueue<B> {
     not_before: Option<Instant>,
     numbering: Option<Numbering>,
     raise_epoch: bool,
+    /// Batches given up under this numbering, and not known to be no hole. Nearly always empty.
+    holes: Vec<Hole>,
     /// The broker is known to know this numbering.
     proven: bool,
     last_take: Option<Instant>,
@@ -101,6 +108,14 @@ struct Waiting<B> {
     /// It has flown before.
     returned: bool,
     batch: B,
+}
+
+/// A batch that was given up.
+#[derive(Debug)]
+struct Hole {
+    order: u64,
+    /// It may be in the log.
+    in_doubt: bool,
 }
 
 #[derive(Debug)]
@@ -123,6 +138,7 @@ impl<B> PartitionQueue<B> {
             not_before: None,
             numbering: None,
             raise_epoch: false,
+            holes: Vec::new(),
             proven: false,
             last_take: None,
             unnumbered: false,
@@ -180,17 +196,23 @@ impl<B> PartitionQueue<B> {
     pub(super) fn landed(&mut self, ticket: Ticket) -> bool {
         self.remove_flight(&ticket);
         // A stamp of an earlier epoch proves nothing about this one.
-        self.proven |=
+        let current =
             ticket.stamp.is_some_and(|s| self.numbering.as_ref().is_some_and(|n| n.epoch == s.epoch));
+        self.proven |= current;
+        if current {
+            self.holes.retain(|hole| hole.order > ticket.order);
+        }
         self.forget_failures();
         self.list()
     }
 
-    /// The batch failed for good; its owner drops it. Its numbers are a hole no broker accepts. Returns like
+    /// The batch failed for good; its owner drops it. `in_doubt`: it may be in the log all the same. Returns like
     /// [`list`](Self::list).
-    pub(super) fn given_up(&mut self, ticket: Ticket) -> bool {
+    pub(super) fn given_up(&mut self, ticket: Ticket, in_doubt: bool) -> bool {
         self.remove_flight(&ticket);
-        self.raise_epoch |= ticket.stamp.is_some();
+        if ticket.stamp.is_some() {
+            self.holes.push(Hole { order: ticket.order, in_doubt });
+        }
         // Or a partition with nothing left to repeat stayed busy, and its next batch open, for ever.
         self.forget_failures();
         self.list()
@@ -249,8 +271,19 @@ impl<B> PartitionQueue<B> {
         self.waiting.iter().map(|w| &w.batch)
     }
 
+    /// Its state in a line.
+    #[cfg(test)]
+    pub(super) fn story(&self) -> String {
+        let Self { waiting, flying, listed, failures, raise_epoch, holes, proven, .. } = self;
+        let waiting = waiting.iter().map(|w| (w.order, w.stamp)).collect::<Vec<_>>();
+        format!(
+            "waiting {waiting:?}, flying {flying:?}, listed {listed}, failures {failures}, raise {raise_epoch}, \
+             holes {holes:?}, proven {proven}"
+        )
+    }
+
     fn may_send(&self) -> bool {
-        let one_by_one = self.failures > 0 || self.raise_epoch || !self.proven;
+        let one_by_one = self.failures > 0 || self.raise_epoch || !self.holes.is_empty() || !self.proven;
         let room = if one_by_one { 1 } else { self.window };
         !self.waiting.is_empty() && self.flying.len() < room
     }
@@ -274,15 +307,24 @@ impl<B> PartitionQueue<B> {
         self.waiting.insert(at, Waiting { order, count, stamp, returned: true, batch });
     }
 
+    /// Whether the next batch comes after one that was given up, and must not go with the numbers it would have.
+    fn is_behind_a_hole(&self) -> bool {
+        let Some(next) = self.waiting.front() else { return false };
+        let mut before = self.holes.iter().filter(|hole| hole.order < next.order);
+        before.any(|hole| !hole.in_doubt || next.stamp.is_none())
+    }
+
     /// Takes on the identity, or the next epoch, when nothing is in the air.
     fn number(&mut self, identity: Option<Identity>) {
         let Some(identity) = identity.filter(|_| !self.unnumbered && self.flying.is_empty()) else { return };
+        self.raise_epoch |= self.is_behind_a_hole();
         let epoch = match &self.numbering {
             Some(_) if !self.raise_epoch => return,
             Some(numbering) => numbering.epoch.checked_add(1),
             None => Some(identity.epoch),
         };
         self.raise_epoch = false;
+        self.holes.clear();
         self.proven = false;
         self.waiting.iter_mut().for_each(|w| w.stamp = None);
         self.numbering = epoch.map(|epoch| Numbering { id: identity.id, epoch, next: 0 });

@@ -1,91 +1,31 @@
-//! One produce request: its batches made ready, sent, and each settled by the broker's answer.
+//! One produce request: its batches made ready, and sent.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::batch::{Batch, Body, Receipt};
-use super::error::DeliveryError;
-use super::partition_queue::{Stamp, Ticket, backoff};
+use super::batch::Body;
+use super::partition_queue::Stamp;
 use super::sender::{Flight, Turn};
+use super::settle;
 use super::shared::{Broker, Shared};
-use super::split;
-use super::topic::Partition;
-use crate::cluster::{Leader, Purpose};
+use crate::cluster::Purpose;
 use crate::config::{Acks, Codec};
 use crate::net::{CallError, Connection};
-use crate::wire::messages::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
-};
-use crate::wire::{BatchBuilder, ErrorCode, ProducerStamp, Uuid, batch};
+use crate::wire::messages::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
+use crate::wire::{BatchBuilder, ProducerStamp, Uuid, batch};
 
 /// Batches of at least this size are compressed on a blocking thread: gzip needs 10 ms for a megabyte.
 const BLOCKING_BYTES_MIN: usize = 32 << 10;
-/// Refusals of one batch (about half a minute) after which errors that should pass but may be the batch's own fault
-/// (CORRUPT_MESSAGE, UNKNOWN_SERVER_ERROR) are taken for final, or one bad batch blocked its partition for ever.
-const HOPELESS_REFUSALS: u32 = 30;
-/// Least bytes of a batch that a topic is held to after a refusal for size.
-const BATCH_BYTES_MIN: usize = 1024;
-
-/// What a broker's answer means for a batch.
-#[derive(Debug, PartialEq)]
-enum Verdict {
-    Written,
-    Retry,
-    /// The numbers do not fit what the broker has.
-    Sequence,
-    TooLarge,
-    Refused,
-}
-
-/// Errors that should pass, unless something is wrong with the batch.
-fn may_be_its_own_fault(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::CORRUPT_MESSAGE | ErrorCode::UNKNOWN_SERVER_ERROR)
-}
-
-/// Whether a refused batch may be in the log all the same. With acks=all a leader appends first and waits for its
-/// followers then: what it says if it is deposed, or its disk fails, meanwhile is what it says before an append, too.
-fn in_doubt(code: ErrorCode, acks: Acks) -> bool {
-    match code {
-        ErrorCode::REQUEST_TIMED_OUT
-        | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
-        | ErrorCode::UNKNOWN_SERVER_ERROR => true,
-        ErrorCode::NOT_LEADER_OR_FOLLOWER
-        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-        | ErrorCode::KAFKA_STORAGE_ERROR => acks == Acks::All,
-        _ => false,
-    }
-}
-
-/// `refusals`: how often this batch was refused for what may be its own fault.
-fn judge(code: ErrorCode, refusals: u32) -> Verdict {
-    match code {
-        // The broker has had it before: that is what the sequence is for.
-        ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Written,
-        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
-        | ErrorCode::UNKNOWN_PRODUCER_ID
-        | ErrorCode::INVALID_PRODUCER_EPOCH
-        | ErrorCode::INVALID_PRODUCER_ID_MAPPING => Verdict::Sequence,
-        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::TooLarge,
-        code if may_be_its_own_fault(code) && refusals >= HOPELESS_REFUSALS => Verdict::Refused,
-        code if code.retriable() => Verdict::Retry,
-        _ => Verdict::Refused,
-    }
-}
 
 /// Sends the flights in one request and settles them. Dropped in the middle, each batch ends as possibly written.
 pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: Vec<Flight>, turn: Turn) {
-    compress(shared.settings.codec, &mut flights).await;
-    let request = build(&shared, &mut flights);
-    shared.counters.requests.add(1);
-    let before: Vec<bool> = flights.iter().map(|f| f.batch.receipt.possibly_written()).collect();
+    let request = prepare(&shared, &mut flights).await;
     turn.come().await;
     // Bounded by the connect time-out.
     let result = match shared.cluster.connection(broker.node, Purpose::Produce).await {
         Ok(connection) => {
-            flights.iter_mut().for_each(|f| f.batch.receipt.set_possibly_written(true));
+            leaves(&mut flights);
             call(&shared, &connection, &request, turn).await
         }
         Err(error) => {
@@ -95,26 +35,19 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: V
     };
     // The request holds the batches' bytes; without it their buffers can be used again.
     drop(request);
-    let mut end = End { shared: &shared, broker: &broker, place: Vec::new() };
-    match result {
-        Ok(answer) => {
-            if broker.down_since_us.swap(0, Relaxed) != 0 {
-                tracing::info!(target: "kafkafast.producer", "Broker {} answers again", broker.node);
-            }
-            for (flight, before) in flights.into_iter().zip(before) {
-                end.answered(flight, before, answer.as_ref());
-            }
-        }
-        Err(error) => {
-            end.note_down(&error, flights.len());
-            for (mut flight, before) in flights.into_iter().zip(before) {
-                flight.batch.receipt.set_possibly_written(before || error.possibly_written());
-                shared.cluster.request_refresh(&flight.partition.topic);
-                end.retry(flight, error.retry_after().unwrap_or_default());
-            }
-        }
-    }
-    shared.place_all(end.place);
+    settle::settle(&shared, &broker, flights, result);
+}
+
+/// Makes the batches ready for the wire and puts them into a request.
+pub(super) async fn prepare(shared: &Shared, flights: &mut [Flight]) -> ProduceRequest {
+    compress(shared.settings.codec, flights).await;
+    shared.counters.requests.add(1);
+    build(shared, flights)
+}
+
+/// The request is handed over: from now on its records may be in the log.
+pub(super) fn leaves(flights: &mut [Flight]) {
+    flights.iter_mut().for_each(|f| f.batch.receipt.set_possibly_written(true));
 }
 
 /// `None`: acks=0, there is no answer. Hands the request over in its first poll, and ends its turn.
@@ -212,267 +145,5 @@ fn build(shared: &Shared, flights: &mut [Flight]) -> ProduceRequest {
         acks: shared.settings.acks.wire(),
         timeout_ms: shared.settings.request_timeout.as_millis().min(i32::MAX as u128) as i32,
         topic_data: topics,
-    }
-}
-
-/// Settles flights and collects the partitions that may send again.
-struct End<'a> {
-    shared: &'a Arc<Shared>,
-    broker: &'a Arc<Broker>,
-    place: Vec<Arc<Partition>>,
-}
-
-impl End<'_> {
-    fn answered(&mut self, mut flight: Flight, before: bool, answer: Option<&ProduceResponse>) {
-        let Some(answer) = answer else { return self.written(flight, -1, None) };
-        let found = self.find(answer, &flight.partition);
-        let Some(answer) = found else {
-            tracing::warn!(target: "kafkafast.producer",
-                "Broker {} left {}/{} out of its answer; its batch is sent again",
-                self.broker.node, flight.partition.topic, flight.partition.index);
-            return self.retry(flight, Duration::ZERO);
-        };
-        let code = ErrorCode(answer.error_code);
-        let failures = flight.partition.queue.lock().failures();
-        // Of this batch, not of the partition: an outage before it says nothing about it.
-        flight.batch.refusals += u32::from(may_be_its_own_fault(code));
-        let verdict = judge(code, flight.batch.refusals);
-        if verdict == Verdict::Written {
-            let time = Some(answer.log_append_time_ms).filter(|time| *time >= 0);
-            return self.written(flight, answer.base_offset, time);
-        }
-        self.shared.counters.errors.add(1);
-        let in_doubt = in_doubt(code, self.shared.settings.acks);
-        flight.batch.receipt.set_possibly_written(before || in_doubt);
-        let partition = &flight.partition;
-        // Newer brokers name the new leader in the refusal (KIP-951): no need to ask and wait.
-        let leader =
-            Leader { node: answer.current_leader.leader_id, epoch: answer.current_leader.leader_epoch };
-        let knows_leader =
-            leader.node >= 0 && self.shared.cluster.learn_leader(&partition.topic, partition.index, leader);
-        if code.refresh_metadata() {
-            self.shared.cluster.request_refresh(&partition.topic);
-        }
-        self.log(&flight, code, failures, &verdict);
-        match verdict {
-            Verdict::Written => unreachable!("returned above"),
-            Verdict::Retry if knows_leader => self.retry_at(flight, |_| Instant::now()),
-            Verdict::Retry => self.retry(flight, Duration::ZERO),
-            Verdict::Sequence => self.renumber(flight),
-            Verdict::TooLarge => self.too_large(flight, answer),
-            Verdict::Refused => self.refused(flight, code, answer),
-        }
-    }
-
-    fn find<'a>(
-        &self,
-        answer: &'a ProduceResponse,
-        partition: &Partition,
-    ) -> Option<&'a PartitionProduceResponse> {
-        let by_name = |name: &str| *name == *partition.topic;
-        let topic = answer.responses.iter().find(|topic| {
-            if topic.topic_id.is_zero() {
-                return by_name(&topic.name);
-            }
-            let meta = self.shared.cluster.cached_topic(&partition.topic);
-            meta.is_some_and(|meta| meta.id == topic.topic_id)
-        })?;
-        topic.partition_responses.iter().find(|answer| answer.index == partition.index)
-    }
-
-    fn log(&self, flight: &Flight, code: ErrorCode, failures: u32, verdict: &Verdict) {
-        let (topic, index) = (&flight.partition.topic, flight.partition.index);
-        let (node, count) = (self.broker.node, flight.batch.count());
-        if failures == 0 && matches!(verdict, Verdict::Retry) {
-            // Every leader moves now and then, and a new topic's does not know at once that it is one.
-            tracing::debug!(target: "kafkafast.producer", "Broker {node} answered {code} for {topic}/{index}: once more");
-        } else if failures.is_power_of_two() || failures == 0 {
-            // The first of a row is news, the others are not, except now and then.
-            tracing::warn!(target: "kafkafast.producer",
-                "Broker {node} answered {code} for {topic}/{index} ({count} records, {verdict:?})");
-        }
-    }
-
-    fn written(&mut self, flight: Flight, base_offset: i64, log_append_time: Option<i64>) {
-        let Flight { partition, ticket, batch } = flight;
-        let Batch { body, plain_bytes, receipt, lease, .. } = batch;
-        partition.queued_bytes.fetch_sub(plain_bytes, Relaxed);
-        let list = partition.with_queue(|queue| queue.landed(ticket));
-        if let Body::Finished(bytes, _) = body
-            && let Some(buffer) = batch::recycle(bytes)
-        {
-            self.shared.memory.recycle(buffer);
-        }
-        drop(lease);
-        receipt.delivered(base_offset, log_append_time);
-        if list {
-            self.place.push(partition);
-        }
-    }
-
-    fn retry(&mut self, flight: Flight, at_least: Duration) {
-        self.retry_at(flight, |failures| Instant::now() + backoff(failures, super::noise()).max(at_least));
-    }
-
-    fn retry_at(&mut self, flight: Flight, at: impl FnOnce(u32) -> Instant) {
-        let Flight { partition, ticket, batch } = flight;
-        self.shared.counters.retries.add(1);
-        let (list, at) = partition.with_queue(|queue| {
-            let at = at(queue.failures() + 1);
-            (queue.retry(ticket, batch, at), at)
-        });
-        if list {
-            self.shared.delay.add(partition, at);
-        }
-    }
-
-    fn renumber(&mut self, flight: Flight) {
-        let Flight { partition, ticket, batch } = flight;
-        self.shared.counters.retries.add(1);
-        let (list, at) = partition.with_queue(|queue| {
-            let at = Instant::now() + backoff(queue.failures() + 1, super::noise());
-            (queue.refused_sequence(ticket, batch, at), at)
-        });
-        if list {
-            self.shared.delay.add(partition, at);
-        }
-    }
-
-    fn too_large(&mut self, flight: Flight, answer: &PartitionProduceResponse) {
-        let Flight { partition, ticket, mut batch } = flight;
-        let bytes = batch.bytes();
-        if batch.count() > 1
-            && let Body::Finished(finished, _) = &batch.body
-        {
-            match split::halve(finished.clone(), batch.plain_bytes) {
-                Ok((first, second)) => {
-                    self.learn_size(&partition, batch.plain_bytes);
-                    let pieces = split_batch(&partition, &mut batch, first, second);
-                    self.shared.counters.splits.add(1);
-                    return self.back_in_pieces(partition, ticket, batch, pieces);
-                }
-                Err(error) => {
-                    tracing::error!(target: "kafkafast.producer", "A batch cannot be split: {error}");
-                }
-            }
-        }
-        let error = DeliveryError::TooLarge {
-            topic: Arc::clone(&partition.topic),
-            partition: partition.index,
-            bytes,
-            limit: answer.error_message.as_deref().and_then(limit_in),
-            possibly_written: batch.receipt.possibly_written(),
-        };
-        self.give_up(partition, ticket, batch, error);
-    }
-
-    /// The next batches of the topic are made smaller at once.
-    fn learn_size(&self, partition: &Partition, refused_bytes: usize) {
-        if let Some(topic) = self.shared.topics.get(partition.topic_id.0) {
-            topic.batch_bytes.fetch_min((refused_bytes / 2).max(BATCH_BYTES_MIN), Relaxed);
-        }
-    }
-
-    fn back_in_pieces(&mut self, partition: Arc<Partition>, ticket: Ticket, rest: Batch, first: Batch) {
-        let counts = (first.count(), rest.count());
-        if partition.with_queue(|queue| queue.split(ticket, vec![(first, counts.0), (rest, counts.1)])) {
-            self.place.push(partition);
-        }
-    }
-
-    fn refused(&mut self, flight: Flight, code: ErrorCode, answer: &PartitionProduceResponse) {
-        let Flight { partition, ticket, batch } = flight;
-        let topic = Arc::clone(&partition.topic);
-        let possibly_written = batch.receipt.possibly_written();
-        let name: Arc<str> = code.to_string().into();
-        let error = if matches!(code, ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
-            DeliveryError::NotAuthorized { topic, partition: partition.index, code: name, possibly_written }
-        } else {
-            let of_record =
-                answer.record_errors.iter().find_map(|error| error.batch_index_error_message.clone());
-            DeliveryError::Refused {
-                topic,
-                partition: partition.index,
-                node: self.broker.node,
-                code: name,
-                message: of_record.or_else(|| answer.error_message.clone()),
-                possibly_written,
-            }
-        };
-        self.give_up(partition, ticket, batch, error);
-    }
-
-    fn give_up(&mut self, partition: Arc<Partition>, ticket: Ticket, batch: Batch, error: DeliveryError) {
-        tracing::error!(target: "kafkafast.producer", "{} records failed: {error}", batch.count());
-        partition.queued_bytes.fetch_sub(batch.plain_bytes, Relaxed);
-        let list = partition.with_queue(|queue| queue.given_up(ticket));
-        let Batch { receipt, lease, .. } = batch;
-        drop(lease);
-        Receipt::failed(receipt, error);
-        if list {
-            self.place.push(partition);
-        }
-    }
-
-    fn note_down(&self, error: &CallError, batches: usize) {
-        self.shared.counters.errors.add(1);
-        let node = self.broker.node;
-        let now = self.shared.now_us().max(1);
-        self.broker.failed_us.store(now, Relaxed);
-        if self.broker.down_since_us.compare_exchange(0, now, Relaxed, Relaxed).is_ok() {
-            tracing::warn!(target: "kafkafast.producer",
-                "Produce to broker {node} failed: {error}. Its {batches} batches are kept and sent again");
-        } else {
-            tracing::debug!(target: "kafkafast.producer", "Produce to broker {node} failed: {error}");
-        }
-    }
-}
-
-/// Moves the first half out of `batch`, which keeps the second.
-fn split_batch(partition: &Partition, batch: &mut Batch, first: BatchBuilder, second: BatchBuilder) -> Batch {
-    let plain = batch.plain_bytes;
-    let halves = first.len() + second.len();
-    partition.queued_bytes.fetch_add(halves, Relaxed);
-    partition.queued_bytes.fetch_sub(plain, Relaxed);
-    let receipt = batch.receipt.split_off_first(first.count());
-    let lease = batch.lease.split_off(batch.lease.bytes() / 2);
-    batch.plain_bytes = second.len();
-    batch.body = Body::Plain(second);
-    Batch { plain_bytes: first.len(), body: Body::Plain(first), refusals: 0, receipt, lease }
-}
-
-/// The limit in a broker's text, e.g. "... exceeds the maximum configured value of 1048588.": its last number.
-fn limit_in(text: &str) -> Option<usize> {
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
-    numbers.next_back()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_answer_has_its_verdict() {
-        assert_eq!(judge(ErrorCode::NONE, 0), Verdict::Written);
-        assert_eq!(judge(ErrorCode::DUPLICATE_SEQUENCE_NUMBER, 3), Verdict::Written);
-        assert_eq!(judge(ErrorCode::NOT_LEADER_OR_FOLLOWER, 99), Verdict::Retry);
-        assert_eq!(judge(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, 99), Verdict::Retry);
-        assert_eq!(judge(ErrorCode::NOT_ENOUGH_REPLICAS, 99), Verdict::Retry);
-        assert_eq!(judge(ErrorCode::REQUEST_TIMED_OUT, 99), Verdict::Retry);
-        assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, 0), Verdict::Sequence);
-        assert_eq!(judge(ErrorCode::MESSAGE_TOO_LARGE, 0), Verdict::TooLarge);
-        assert_eq!(judge(ErrorCode::RECORD_LIST_TOO_LARGE, 0), Verdict::TooLarge);
-        assert_eq!(judge(ErrorCode::TOPIC_AUTHORIZATION_FAILED, 0), Verdict::Refused);
-        assert_eq!(judge(ErrorCode::INVALID_RECORD, 0), Verdict::Refused);
-        assert_eq!(judge(ErrorCode::CORRUPT_MESSAGE, 3), Verdict::Retry);
-        assert_eq!(judge(ErrorCode::CORRUPT_MESSAGE, 30), Verdict::Refused);
-    }
-
-    #[test]
-    fn the_limit_is_read_from_the_brokers_text() {
-        let text = "The record batch size in the append to data-0 is 2000099 bytes which exceeds the maximum \
-                    configured value of 1048588.";
-        assert_eq!(limit_in(text), Some(1_048_588));
-        assert_eq!(limit_in("no number"), None);
     }
 }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::task::Poll;
-use std::time::Instant;
 
 use super::batch::Batch;
 use super::identity::Standing;
@@ -21,13 +20,15 @@ use super::shared::{Broker, Shared, stopped};
 use super::topic::Partition;
 
 /// Requests of one producer in flight to one broker; what is sealed meanwhile shares the next.
-const REQUESTS_MAX: usize = 5;
+pub(super) const REQUESTS_MAX: usize = 5;
 
 /// One batch on its way.
 pub(super) struct Flight {
     pub(super) partition: Arc<Partition>,
     pub(super) ticket: Ticket,
     pub(super) batch: Batch,
+    /// Whether an earlier flight may have left the batch in the log.
+    pub(super) doubted: bool,
 }
 
 /// The place of a request in the order of a sender's requests.
@@ -72,12 +73,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
     let mut made = 0;
     loop {
         while requests.len() < REQUESTS_MAX {
-            let flights = gather(&shared, &broker, identity);
-            if flights.is_empty() {
-                break;
-            }
-            broker.in_flight.fetch_add(1, SeqCst);
-            broker.last_send_us.store(shared.now_us().max(1), Relaxed);
+            let Some(flights) = next_request(&shared, &broker, identity) else { break };
             let (shared, broker) = (Arc::clone(&shared), Arc::clone(&broker));
             let turn = Turn { next: Arc::clone(&next), mine: made };
             made += 1;
@@ -87,8 +83,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
             biased;
             () = stopped(&mut stop) => return,
             ended = any(&mut requests), if !requests.is_empty() => {
-                broker.in_flight.fetch_sub(ended, SeqCst);
-                shared.linger.broker_freed();
+                requests_ended(&shared, &broker, ended);
             }
             () = broker.wake.notified() => {}
         }
@@ -106,10 +101,31 @@ async fn any(requests: &mut Vec<Request>) -> usize {
     .await
 }
 
+/// What the next request carries; `None`: nothing can go now.
+pub(super) fn next_request(
+    shared: &Arc<Shared>,
+    broker: &Arc<Broker>,
+    identity: Option<Identity>,
+) -> Option<Vec<Flight>> {
+    let flights = gather(shared, broker, identity);
+    if flights.is_empty() {
+        return None;
+    }
+    broker.in_flight.fetch_add(1, SeqCst);
+    broker.last_send_us.store(shared.time.us().max(1), Relaxed);
+    Some(flights)
+}
+
+/// Requests of a broker have ended and were settled.
+pub(super) fn requests_ended(shared: &Shared, broker: &Broker, ended: usize) {
+    broker.in_flight.fetch_sub(ended, SeqCst);
+    shared.linger.broker_freed();
+}
+
 /// One batch of each ready partition, up to the bytes of a request.
 fn gather(shared: &Arc<Shared>, broker: &Arc<Broker>, identity: Option<Identity>) -> Vec<Flight> {
     let limit = shared.settings.batch_byte_limit;
-    let now = Instant::now();
+    let now = shared.time.now();
     let mut flights = Vec::new();
     let mut bytes = 0;
     // A request cannot carry a partition twice; those that have more stand in line again afterwards.
@@ -137,7 +153,8 @@ fn gather(shared: &Arc<Shared>, broker: &Arc<Broker>, identity: Option<Identity>
                 if more {
                     again.push(Arc::clone(&partition));
                 }
-                flights.push(Flight { partition, ticket, batch });
+                let doubted = batch.receipt.possibly_written();
+                flights.push(Flight { partition, ticket, batch, doubted });
             }
             Next::Later(at) => {
                 drop(queue);

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -25,6 +25,7 @@ use super::partition_queue::WINDOW_SEQUENCED;
 use super::sender;
 use super::stats::Counters;
 use super::table::Table;
+use super::time::Time;
 use super::topic::{NO_NODE, Partition, Topic};
 use crate::cluster::{Cluster, TopicMeta};
 use crate::config::{Acks, Codec, Config};
@@ -65,11 +66,11 @@ pub(super) struct Shared {
     closed: OnceLock<Arc<ClosedBy>>,
     /// Held while partitions are added and while the producer is marked closed.
     updating: Mutex<()>,
-    brokers: RwLock<HashMap<i32, Arc<Broker>>>,
+    pub(super) brokers: RwLock<HashMap<i32, Arc<Broker>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Application threads have no runtime of their own; a new broker's sender is spawned here.
     runtime: tokio::runtime::Handle,
-    born: Instant,
+    pub(super) time: Time,
 }
 
 /// One broker as a leader: the partitions that have something for it.
@@ -119,18 +120,8 @@ impl Shared {
             brokers: RwLock::default(),
             tasks: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
-            born: Instant::now(),
+            time: Time::default(),
         })
-    }
-
-    /// Microseconds of the producer's life.
-    pub(super) fn now_us(&self) -> u64 {
-        self.born.elapsed().as_micros() as u64
-    }
-
-    /// The instant of a number of microseconds of the producer's life.
-    pub(super) fn instant(&self, us: u64) -> Instant {
-        self.born + Duration::from_micros(us)
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -204,7 +195,7 @@ impl Shared {
                 partition.node.store(NO_NODE, Relaxed);
                 self.cluster.request_refresh(&partition.topic);
                 warn_leaderless(&partition);
-                self.delay.add_leaderless(partition, Instant::now());
+                self.delay.add_leaderless(partition, self.time.now());
                 continue;
             };
             partition.node.store(leader.node, Relaxed);
@@ -245,7 +236,8 @@ impl Shared {
         let down = |b: &Arc<Broker>| {
             b.down_since_us.load(Relaxed) != 0
                 && (!b.is_idle()
-                    || self.now_us().saturating_sub(b.failed_us.load(Relaxed)) < TRY_AGAIN.as_micros() as u64)
+                    || self.time.us().saturating_sub(b.failed_us.load(Relaxed))
+                        < TRY_AGAIN.as_micros() as u64)
         };
         node != NO_NODE && !self.brokers.read().get(&node).is_some_and(down)
     }
@@ -316,7 +308,7 @@ impl Shared {
             0 => self.known_broker(node).map_or(0, |b| b.down_since_us.load(Relaxed)),
             since => since,
         };
-        let down = (since != 0).then(|| Duration::from_micros(self.now_us().saturating_sub(since)));
+        let down = (since != 0).then(|| Duration::from_micros(self.time.us().saturating_sub(since)));
         Some(Obstacle { node, bytes, down })
     }
 }

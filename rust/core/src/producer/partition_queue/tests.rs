@@ -272,7 +272,7 @@ fn run(
             Fate::Refused => {
                 ended += batch.end - batch.start;
                 given_up.push(batch);
-                queue.given_up(ticket)
+                queue.given_up(ticket, false)
             }
             Fate::Fine | Fate::TooLarge => match broker.produce(ticket.stamp(), &batch) {
                 Answer::Written => {
@@ -334,6 +334,55 @@ fn a_queue_whose_last_batch_was_given_up_after_a_retry_is_not_busy() {
     let Next::Batch(t, b) = q.take(now, None) else { panic!() };
     q.retry(t, b, now);
     let Next::Batch(t, _) = q.take(now, None) else { panic!() };
-    q.given_up(t);
+    q.given_up(t, false);
     assert!(!q.is_busy(), "nothing waits, nothing flies");
+}
+
+#[test]
+fn a_batch_in_doubt_keeps_its_numbers_when_a_later_one_is_given_up() {
+    let now = Instant::now();
+    let mut queue = proven(5);
+    queue.push(1..3, 2);
+    queue.push(3..4, 1);
+    queue.push(4..5, 1);
+    let (first, batch) = take(&mut queue, now).unwrap();
+    let (second, _) = take(&mut queue, now).unwrap();
+    let stamp = first.stamp();
+    // The first is written and its answer lost; the second is refused for good.
+    queue.retry(first, batch, now);
+    queue.given_up(second, false);
+    let (first, _) = take(&mut queue, now).unwrap();
+    assert_eq!(first.stamp(), stamp, "under new numbers it would be written twice");
+    assert!(take(&mut queue, now).is_none(), "what stands behind the hole waits");
+    queue.landed(first);
+    let (third, _) = take(&mut queue, now).unwrap();
+    assert_eq!(third.stamp(), Some(Stamp { id: 7, epoch: 1, sequence: 0 }));
+}
+
+#[test]
+fn behind_a_batch_in_doubt_that_is_given_up_the_old_numbers_are_tried_first() {
+    let now = Instant::now();
+    for written in [true, false] {
+        let mut queue = proven(5);
+        queue.push(1..2, 1);
+        queue.push(2..3, 1);
+        queue.push(3..4, 1);
+        let (first, a) = take(&mut queue, now).unwrap();
+        let (second, b) = take(&mut queue, now).unwrap();
+        queue.retry(first, a, now);
+        queue.retry(second, b, now);
+        let (first, _) = take(&mut queue, now).unwrap();
+        queue.given_up(first, true);
+        let (second, b) = take(&mut queue, now).unwrap();
+        assert_eq!(second.stamp(), Some(Stamp { id: 7, epoch: 0, sequence: 2 }), "it may be there");
+        if written {
+            queue.landed(second);
+            let (third, _) = take(&mut queue, now).unwrap();
+            assert_eq!(third.stamp(), Some(Stamp { id: 7, epoch: 0, sequence: 3 }), "there was no hole");
+        } else {
+            queue.refused_sequence(second, b, now);
+            let (second, _) = take(&mut queue, now).unwrap();
+            assert_eq!(second.stamp(), Some(Stamp { id: 7, epoch: 1, sequence: 0 }));
+        }
+    }
 }
