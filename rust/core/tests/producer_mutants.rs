@@ -131,6 +131,30 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "            std::mem::forget(abandoned);",
     ),
     (
+        "a batch whose time is over leaves no hole",
+        "partition_queue.rs",
+        "if next.stamp.is_some() {",
+        "if next.stamp.is_some() && self.window == 0 {",
+    ),
+    (
+        "a batch whose time is over is not in doubt",
+        "partition_queue.rs",
+        "in_doubt: in_doubt(&next.batch)",
+        "in_doubt: false",
+    ),
+    (
+        "an open batch lives for ever",
+        "expire.rs",
+        "opened_us != 0 && opened_us <= latest",
+        "opened_us > latest",
+    ),
+    (
+        "a batch that comes back is sent again for ever",
+        "settle.rs",
+        "if !expire::is_over(self.shared, &flight.batch) {",
+        "if true {",
+    ),
+    (
         "nobody wakes the sender",
         "shared.rs",
         "wake.iter().for_each(|broker| broker.wake.notify_one());",

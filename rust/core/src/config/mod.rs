@@ -141,8 +141,8 @@ pub struct Config {
     pub buffer_memory: usize,
     /// Longest wait of a send for room or metadata.
     pub max_block: Duration,
-    /// Longest time a record may stay undelivered.
-    pub delivery_timeout: Duration,
+    /// Longest time a record may stay undelivered; then it fails. `None`: it waits for its brokers as long as it takes.
+    pub delivery_timeout: Option<Duration>,
     /// Longest wait for the answer to a request.
     pub request_timeout: Duration,
     /// Longest wait for a TCP connection to a broker.
@@ -205,7 +205,7 @@ impl Default for Config {
             fail_over_limit: true,
             buffer_memory: 64 << 20,
             max_block: Duration::from_secs(60),
-            delivery_timeout: Duration::from_secs(120),
+            delivery_timeout: None,
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             metadata_timeout: Duration::from_secs(10),

@@ -162,7 +162,24 @@ pub static SETTINGS: &[Setting] = &[
         "Memory for records not yet acknowledged."
     ),
     millis!("max.block.ms", [], max_block, "Longest wait of a send for room or metadata."),
-    millis!("delivery.timeout.ms", [], delivery_timeout, "Longest time a record may stay undelivered."),
+    Setting {
+        name: "delivery.timeout.ms",
+        aliases: &[],
+        doc: "Longest time a record may stay undelivered before it fails; none: as long as it takes.",
+        set: |c, name, v| {
+            let expected = "a number of milliseconds from 1, or none";
+            let bad = || ConfigError::BadValue { name, value: v.to_owned(), expected };
+            c.delivery_timeout = match v {
+                "none" => None,
+                v => {
+                    let n: u32 = v.parse().ok().filter(|n| *n > 0).ok_or_else(bad)?;
+                    Some(Duration::from_millis(n.into()))
+                }
+            };
+            Ok(())
+        },
+        get: |c| c.delivery_timeout.map_or("none".to_owned(), |t| t.as_millis().to_string()),
+    },
     millis!("request.timeout.ms", [], request_timeout, "Longest wait for the answer to a request."),
     millis!("socket.connection.setup.timeout.ms", [], connect_timeout, "Longest wait for a TCP connection."),
     millis!(

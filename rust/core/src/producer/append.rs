@@ -285,6 +285,7 @@ impl Shared {
         let Open { builder, lease, pass, delivery, .. } = open;
         let (bytes, count) = (builder.len(), builder.count());
         slot.last_bytes = bytes;
+        let born_us = partition.opened_us.load(Relaxed);
         partition.generation.store(partition.generation.load(Relaxed).wrapping_add(1), Relaxed);
         partition.opened_us.store(0, Relaxed);
         if count == 0 {
@@ -297,7 +298,8 @@ impl Shared {
         let topic = Arc::clone(&partition.topic);
         let counters = Arc::clone(&self.counters);
         let receipt = Receipt::new(topic, partition.index, count, delivery, pass, counters);
-        let batch = Batch { body: Body::Plain(builder), plain_bytes: bytes, refusals: 0, receipt, lease };
+        let body = Body::Plain(builder);
+        let batch = Batch { body, plain_bytes: bytes, born_us, refusals: 0, receipt, lease };
         partition.with_queue(|queue| queue.push(batch, count))
     }
 

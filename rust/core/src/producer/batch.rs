@@ -17,6 +17,8 @@ pub(super) struct Batch {
     pub(super) body: Body,
     /// Bytes before compression; what a split halves.
     pub(super) plain_bytes: usize,
+    /// When its first record was appended, in microseconds of the producer's life.
+    pub(super) born_us: u64,
     /// How often a broker refused it for what may be its own fault.
     pub(super) refusals: u32,
     pub(super) receipt: Receipt,

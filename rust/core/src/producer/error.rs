@@ -161,9 +161,24 @@ pub enum DeliveryError {
         /// Whether an earlier attempt may be in the log.
         possibly_written: bool,
     },
+    /// `delivery.timeout.ms` passed first.
+    #[error("The records of topic \"{topic}\", partition {partition} were not acknowledged within \
+        delivery.timeout.ms={timeout_ms} ({}){obstacle}", certainty(*.possibly_written))]
+    TimedOut {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The setting.
+        timeout_ms: u64,
+        /// What was in the way, as a sentence that begins with `: `; empty when not known.
+        obstacle: Arc<str>,
+        /// Whether an attempt may be in the log.
+        possibly_written: bool,
+    },
     /// The producer ended first.
     #[error("The Producer was closed before the records of topic \"{topic}\", partition {partition} were \
-        acknowledged ({})", if *.possibly_written { "possibly written" } else { "not sent" })]
+        acknowledged ({})", certainty(*.possibly_written))]
     Closed {
         /// The topic.
         topic: Arc<str>,
@@ -178,6 +193,10 @@ fn limit_text(limit: Option<usize>) -> String {
     limit.map_or("messages of this size".to_owned(), |limit| format!("> {limit}"))
 }
 
+const fn certainty(possibly_written: bool) -> &'static str {
+    if possibly_written { "possibly written" } else { "not sent" }
+}
+
 impl DeliveryError {
     /// The class of the error.
     pub const fn kind(&self) -> ErrorKind {
@@ -185,6 +204,7 @@ impl DeliveryError {
             Self::NotAuthorized { .. } => ErrorKind::Authorization,
             Self::TooLarge { .. } => ErrorKind::RecordTooLarge,
             Self::Refused { .. } => ErrorKind::InvalidArgument,
+            Self::TimedOut { .. } => ErrorKind::Timeout,
             Self::Closed { .. } => ErrorKind::Closed,
         }
     }
@@ -195,6 +215,7 @@ impl DeliveryError {
             Self::NotAuthorized { possibly_written, .. }
             | Self::TooLarge { possibly_written, .. }
             | Self::Refused { possibly_written, .. }
+            | Self::TimedOut { possibly_written, .. }
             | Self::Closed { possibly_written, .. } => *possibly_written,
         }
     }

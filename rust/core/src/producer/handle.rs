@@ -12,7 +12,7 @@ use super::error::{AppendError, CloseError, ProducerError};
 use super::memory::Room;
 use super::shared::Shared;
 use super::stats::ProducerStats;
-use super::{TopicId, delay, identity, linger};
+use super::{TopicId, delay, expire, identity, linger};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::wire::Record;
@@ -47,6 +47,9 @@ impl Producer {
         shared.spawn(identity::run(Arc::clone(&shared)));
         shared.spawn(linger::run(Arc::clone(&shared)));
         shared.spawn(delay::run(Arc::clone(&shared)));
+        if let Some(timeout) = shared.settings.delivery_timeout {
+            shared.spawn(expire::run(Arc::clone(&shared), timeout));
+        }
         Ok(Self { handle: Arc::new(Handle { shared, end: OnceCell::new() }) })
     }
 

@@ -11,7 +11,8 @@
 //! # What holds
 //! * Records of one partition keep the order of their appends, whichever thread they came from.
 //! * A batch is sent again, in its place and with the same bytes and numbers, until the broker has it, refuses it
-//!   for good, or the producer is closed. (`delivery.timeout.ms` and a spool on disk are still to come.)
+//!   for good, `delivery.timeout.ms` is over (`expire`; without the setting it never is), or the producer is closed. (A
+//!   spool on disk is still to come.)
 //! * Memory is bounded by `buffer.memory`, taken as buffers grow (`memory`).
 //! * Every tracked record's [`Delivery`] ends exactly once.
 //! * After [`Producer::close`] nothing is accepted; when the last handle is gone, every task ends.
@@ -24,6 +25,7 @@ mod cost;
 mod delay;
 mod delivery;
 mod error;
+mod expire;
 mod gate;
 mod handle;
 mod identity;

@@ -218,6 +218,23 @@ impl<B> PartitionQueue<B> {
         self.list()
     }
 
+    /// Takes out the oldest waiting batches as long as `over` says that their time is over; they have failed for good.
+    /// `in_doubt`: whether a batch may be in the log all the same. What flies is left alone: it ends by itself.
+    pub(super) fn expire(&mut self, over: impl Fn(&B) -> bool, in_doubt: impl Fn(&B) -> bool) -> Vec<B> {
+        let mut expired = Vec::new();
+        while let Some(next) = self.waiting.pop_front_if(|w| over(&w.batch)) {
+            if next.stamp.is_some() {
+                self.holes.push(Hole { order: next.order, in_doubt: in_doubt(&next.batch) });
+            }
+            expired.push(next.batch);
+        }
+        // What is in the air ends the row of failures, or prolongs it.
+        if !expired.is_empty() && self.flying.is_empty() {
+            self.forget_failures();
+        }
+        expired
+    }
+
     /// The batch comes back to be sent again as it is, not before `at`. Returns like [`list`](Self::list).
     pub(super) fn retry(&mut self, ticket: Ticket, batch: B, at: Instant) -> bool {
         self.remove_flight(&ticket);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Body, Receipt};
 use super::error::DeliveryError;
+use super::expire;
 use super::partition_queue::{Ticket, backoff};
 use super::sender::Flight;
 use super::shared::{Broker, Shared};
@@ -202,6 +203,7 @@ impl End<'_> {
     }
 
     fn retry_at(&mut self, flight: Flight, at: impl FnOnce(u32, Instant) -> Instant) {
+        let Some(flight) = self.unless_over(flight) else { return };
         let Flight { partition, ticket, batch, .. } = flight;
         self.shared.counters.retries.add(1);
         let now = self.shared.time.now();
@@ -215,6 +217,7 @@ impl End<'_> {
     }
 
     fn renumber(&mut self, flight: Flight) {
+        let Some(flight) = self.unless_over(flight) else { return };
         let Flight { partition, ticket, batch, .. } = flight;
         self.shared.counters.retries.add(1);
         let now = self.shared.time.now();
@@ -225,6 +228,17 @@ impl End<'_> {
         if list {
             self.shared.delay.add(partition, at);
         }
+    }
+
+    /// Gives a batch up whose time is over; it would not be sent again for long.
+    fn unless_over(&mut self, flight: Flight) -> Option<Flight> {
+        if !expire::is_over(self.shared, &flight.batch) {
+            return Some(flight);
+        }
+        let Flight { partition, ticket, batch, .. } = flight;
+        let error = expire::error(self.shared, &partition, &batch);
+        self.give_up(partition, ticket, batch, error);
+        None
     }
 
     fn too_large(&mut self, flight: Flight, answer: &PartitionProduceResponse) {
@@ -293,12 +307,9 @@ impl End<'_> {
 
     fn give_up(&mut self, partition: Arc<Partition>, ticket: Ticket, batch: Batch, error: DeliveryError) {
         tracing::error!(target: "kafkafast.producer", "{} records failed: {error}", batch.count());
-        partition.queued_bytes.fetch_sub(batch.plain_bytes, Relaxed);
         let in_doubt = batch.receipt.possibly_written();
         let list = partition.with_queue(|queue| queue.given_up(ticket, in_doubt));
-        let Batch { receipt, lease, .. } = batch;
-        drop(lease);
-        Receipt::failed(receipt, error);
+        fail(&partition, batch, error);
         if list {
             self.place.push(partition);
         }
@@ -329,7 +340,16 @@ fn split_batch(partition: &Partition, batch: &mut Batch, first: BatchBuilder, se
     let lease = batch.lease.split_off(first.len());
     batch.plain_bytes = second.len();
     batch.body = Body::Plain(second);
-    Batch { plain_bytes: first.len(), body: Body::Plain(first), refusals: 0, receipt, lease }
+    let (plain_bytes, born_us) = (first.len(), batch.born_us);
+    Batch { plain_bytes, body: Body::Plain(first), born_us, refusals: 0, receipt, lease }
+}
+
+/// The end of a batch that its partition's queue has given up.
+pub(super) fn fail(partition: &Partition, batch: Batch, error: DeliveryError) {
+    partition.queued_bytes.fetch_sub(batch.plain_bytes, Relaxed);
+    let Batch { receipt, lease, .. } = batch;
+    drop(lease);
+    Receipt::failed(receipt, error);
 }
 
 /// The limit in a broker's text, e.g. "... exceeds the maximum configured value of 1048588.": its last number.

@@ -44,6 +44,7 @@ pub(super) struct Settings {
     pub(super) fail_over_limit: bool,
     pub(super) max_block: Duration,
     pub(super) request_timeout: Duration,
+    pub(super) delivery_timeout: Option<Duration>,
 }
 
 /// See the module.
@@ -101,6 +102,7 @@ impl Shared {
             fail_over_limit: conf.fail_over_limit,
             max_block: conf.max_block,
             request_timeout: conf.request_timeout,
+            delivery_timeout: conf.delivery_timeout,
         };
         Arc::new(Self {
             settings,

@@ -34,7 +34,7 @@ use super::identity::Standing;
 use super::partition_queue::Identity;
 use super::shared::Shared;
 use super::time::Time;
-use super::{Delivery, NOISE, RecordMetadata, TopicId, handle, linger};
+use super::{Delivery, NOISE, RecordMetadata, TopicId, expire, handle, linger};
 use crate::cluster::Cluster;
 use crate::config::{Acks, Codec, Config};
 use crate::wire::Record;
@@ -70,6 +70,8 @@ enum Event {
     Allow(usize),
     Up(i32),
     Cut(i32),
+    /// A look at what waited too long.
+    Expire,
 }
 
 /// How a seed's world is.
@@ -88,6 +90,8 @@ struct Plan {
     cuts: u64,
     appends: u64,
     pause_us: u64,
+    /// Longest time of a record.
+    timeout: Option<std::time::Duration>,
     /// Closes in the middle, this long after the last append, and waits so long.
     close: Option<(u64, u64)>,
 }
@@ -114,6 +118,8 @@ struct Sim {
     stirred: BTreeSet<i32>,
     /// By record number: tracked or not.
     records: Vec<bool>,
+    /// By record number: when it was appended.
+    born: Vec<u64>,
     told: Arc<Mutex<Vec<(u64, Told)>>>,
     ends: BTreeMap<u64, Told>,
     flushes: Vec<(Vec<Arc<Gate>>, u64)>,
@@ -140,6 +146,8 @@ impl Plan {
             cuts: dice.pick(&[5, 20, 100]),
             appends: dice.between(10, 60),
             pause_us: dice.pick(&[MS, 10 * MS, 200 * MS]),
+            timeout: (faults && dice.one_in(3))
+                .then(|| std::time::Duration::from_micros(dice.pick(&[100 * MS, SECOND, 8 * SECOND]))),
             close: (faults && dice.one_in(3)).then(|| (dice.roll(2 * SECOND), dice.roll(3 * SECOND))),
         }
     }
@@ -152,6 +160,7 @@ impl Plan {
         conf.linger = dice.pick(&[None, Some(0), Some(20)]).map(std::time::Duration::from_millis);
         conf.batch_bytes = dice.pick(&[300, 1_500, 6_000]);
         conf.batch_byte_limit = 8_000;
+        conf.delivery_timeout = self.timeout;
         conf.buffer_memory = dice.pick(&[20_000, 200_000, 200_000]);
         conf
     }
@@ -190,6 +199,7 @@ impl Sim {
             requests: BTreeMap::new(),
             stirred: BTreeSet::new(),
             records: Vec::new(),
+            born: Vec::new(),
             told: Arc::default(),
             ends: BTreeMap::new(),
             flushes: Vec::new(),
@@ -342,6 +352,11 @@ impl Sim {
             Event::Allow(partition) => self.logs[partition].denied = false,
             Event::Up(node) => _ = self.down.remove(&node),
             Event::Cut(node) => self.cut(node, None),
+            Event::Expire => {
+                expire::pass(&self.shared);
+                let step = expire::step(self.plan.timeout.unwrap_or_default());
+                self.after(step.as_micros() as u64, Event::Expire);
+            }
         }
     }
 
@@ -381,7 +396,10 @@ impl Sim {
             false => self.shared.append(&topic, partition, &append, &mut ()),
         };
         match result.map_err(|error| *error) {
-            Ok(()) => self.records.push(tracked),
+            Ok(()) => {
+                self.records.push(tracked);
+                self.born.push(self.now);
+            }
             Err(AppendError::Full { .. }) => return self.count("full"),
             Err(error) => self.fail(&format!("an append failed: {error}")),
         }
@@ -401,6 +419,9 @@ impl Sim {
         self.at(late, Event::Identity);
         if self.plan.faults {
             self.after(0, Event::Fault);
+        }
+        if self.plan.timeout.is_some() {
+            self.after(0, Event::Expire);
         }
         self.run(u64::MAX, |sim| sim.plan.appends == 0);
         if let Some((after, wait)) = self.plan.close {

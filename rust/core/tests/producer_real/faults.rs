@@ -1,7 +1,8 @@
 //! Brokers that go away, answers that get lost, batches that are too large.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kafka_fast::error::ErrorKind;
 use kafka_fast::producer::{AppendError, DeliveryError};
 use kafka_fast::wire::Record;
 use kafka_fast_testkit::{Fault, Options, Proxy, RealKafka, free_port};
@@ -74,6 +75,38 @@ async fn a_lost_answer_duplicates_nothing() {
         producer.close(WAIT).await.unwrap();
         check_complete_and_ordered(&read_all(&broker, &topic).await, 1, 20_000);
     }
+}
+
+/// `delivery.timeout.ms` passes while the broker answers nothing: the records fail and say so, and the next ones arrive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_whose_time_is_over_fail_and_say_whether_they_may_be_in_the_log() {
+    let port = free_port();
+    let kafka = RealKafka::start(&Options::new().advertise(port));
+    let proxy = Proxy::start_on(port, &kafka.address()).await;
+    let settings = [("delivery.timeout.ms", "2000"), ("request.timeout.ms", "1000"), ("acks", "all")];
+    let (producer, topic, id) = producer(&proxy.address(), 1, &settings).await;
+    let send = |value: &str| producer.try_append_tracked(id, None, None, &Record::value(value)).unwrap();
+    send("0:0").await.unwrap();
+    proxy.set(Fault::CutAnswer);
+    let start = Instant::now();
+    let written = send("written, and nobody knows");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let kept = send("behind it, and never sent");
+    let error = written.await.unwrap_err();
+    let after = start.elapsed();
+    assert!(matches!(error, DeliveryError::TimedOut { possibly_written: true, .. }), "{error:?}");
+    assert!(error.to_string().contains("delivery.timeout.ms=2000 (possibly written)"), "{error}");
+    assert!(after > Duration::from_secs(2) && after < Duration::from_secs(5), "{after:?}");
+    let error = kept.await.unwrap_err();
+    assert!(matches!(error, DeliveryError::TimedOut { possibly_written: false, .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(producer.stats().records_failed, 2);
+    proxy.set(Fault::None);
+    send("0:1").await.unwrap();
+    producer.close(WAIT).await.unwrap();
+    let there = read_all(&proxy.address(), &topic).await;
+    let texts: Vec<_> = there[0].iter().map(Stored::text).collect();
+    assert_eq!(texts, ["0:0", "written, and nobody knows", "0:1"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -480,9 +480,14 @@ public class KafkaConf {
     }
 
     /**
-     * {@code delivery.timeout.ms}: longest time a message may stay undelivered, and of {@link Producer#close()}. Default 120000.
+     * {@code delivery.timeout.ms}: longest time a message may stay undelivered. Then it fails: its future or callback is told
+     * whether it may have been written, and the log says how many. Unset: a message waits for its brokers as long as it takes.
+     * Also the time of {@link Producer#close()}, which is 120 s while unset.
      *
-     * @param millis milliseconds
+     * <p>The time counts from the first message of a batch. A message fails up to an eighth of it (at most 1 s) late, and one that was
+     * just sent when its end is known, at most {@code request.timeout.ms} later.
+     *
+     * @param millis milliseconds, 1 or more
      */
     public void setDeliveryTimeout(long millis) {
         set("delivery.timeout.ms", millis);
@@ -491,10 +496,11 @@ public class KafkaConf {
     /**
      * {@code delivery.timeout.ms}.
      *
-     * @return milliseconds
+     * @return milliseconds; -1 while unset (no end)
      */
     public long getDeliveryTimeout() {
-        return number("delivery.timeout.ms");
+        String text = get("delivery.timeout.ms");
+        return text.equals("none") ? -1 : Long.parseLong(text);
     }
 
     /**

@@ -30,6 +30,9 @@ public final class Producer implements AutoCloseable {
         }
     }
 
+    /** Longest wait of {@link #close()} while {@code delivery.timeout.ms} is unset. */
+    private static final long CLOSE_MILLIS = 120_000;
+
     private final ProducerState state;
     private final long handle;
     private final long closeMillis;
@@ -40,7 +43,8 @@ public final class Producer implements AutoCloseable {
     private Producer(KafkaConf conf, long handle) {
         this.handle = handle;
         this.state = new ProducerState(handle);
-        this.closeMillis = conf.getDeliveryTimeout();
+        long timeout = conf.getDeliveryTimeout();
+        this.closeMillis = timeout < 0 ? CLOSE_MILLIS : timeout;
         this.maxBlockMillis = conf.getMaxBlock();
     }
 
@@ -335,7 +339,7 @@ public final class Producer implements AutoCloseable {
     }
 
     /**
-     * Sends what is buffered, at most {@code delivery.timeout.ms} (120 s), and ends the producer. A second call does nothing; a call
+     * Sends what is buffered, at most {@code delivery.timeout.ms} (120 s while that is unset), and ends the producer. A second call does nothing; a call
      * while another thread closes waits for that.
      *
      * @throws TimeoutException when records could not be sent in that time; it says how many

@@ -85,6 +85,7 @@ public class KafkaConfTest {
         assertEquals(22 << 20, conf.getBufferMemory());
         conf.setMaxBlock(23);
         assertEquals(23, conf.getMaxBlock());
+        assertEquals(-1, conf.getDeliveryTimeout());
         conf.setDeliveryTimeout(24);
         assertEquals(24, conf.getDeliveryTimeout());
         conf.setLazyConnect(true);

@@ -4,12 +4,14 @@ use super::super::batch::Batch;
 use super::*;
 
 /// What a set of schedules is worth nothing without.
-pub(super) const MUST_HAPPEN: [&str; 21] = [
+pub(super) const MUST_HAPPEN: [&str; 23] = [
     "arrived late",
     "closed early",
     "closed in flight",
     "delivered",
     "denied",
+    "expired",
+    "expired in doubt",
     "failed over",
     "flush",
     "forgotten",
@@ -45,6 +47,7 @@ impl Sim {
                     self.fail(&format!("record {number} is said to be where {there:?} is: {metadata:?}"));
                 }
             }
+            self.check_time(number, &end);
             if let Some(before) = self.ends.insert(number, end) {
                 self.fail(&format!("record {number} ended twice: {before:?}, {:?}", self.ends[&number]));
             }
@@ -60,6 +63,20 @@ impl Sim {
             if let Some(number) = (0..records).find(open) {
                 self.fail(&format!("a flush ended before record {number}"));
             }
+        }
+    }
+
+    /// A record has an end not long after its time is over.
+    fn check_time(&mut self, number: u64, end: &Told) {
+        let (Some(timeout), Some(born)) = (self.plan.timeout, self.born.get(number as usize)) else { return };
+        let age = self.now - born;
+        let latest = (timeout + expire::step(timeout)).as_micros() as u64 + REQUEST_TIMEOUT;
+        let timed_out = matches!(end, Err(DeliveryError::TimedOut { .. }));
+        if age > latest + MS {
+            self.fail(&format!("record {number} ends {age} us after its append: {end:?}"));
+        }
+        if let (true, Err(error)) = (timed_out, end) {
+            self.count(if error.possibly_written() { "expired in doubt" } else { "expired" });
         }
     }
 
@@ -152,6 +169,7 @@ impl Sim {
             DeliveryError::NotAuthorized { .. } => self.seen.contains_key("denied"),
             DeliveryError::TooLarge { bytes, .. } => *bytes > self.plan.limit,
             DeliveryError::Closed { .. } => self.plan.close.is_some(),
+            DeliveryError::TimedOut { .. } => self.plan.timeout.is_some(),
             DeliveryError::Refused { .. } => false,
         }
     }

@@ -1,0 +1,171 @@
+//! `delivery.timeout.ms`: records that were not acknowledged in time fail.
+//!
+//! A task looks at all partitions now and then ([`step`]), so a record fails up to an eighth of the time late. Only what
+//! waits can fail: a batch in the air is left to its request, which ends within `request.timeout.ms`, and fails then if that
+//! comes to nothing (`settle`). The time of a batch counts from its first record. Without the setting there is no such task,
+//! and records wait for their brokers as long as it takes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::batch::Batch;
+use super::error::DeliveryError;
+use super::settle;
+use super::shared::{Shared, stopped};
+use super::topic::Partition;
+
+/// Time between two looks.
+pub(super) fn step(timeout: Duration) -> Duration {
+    (timeout / 8).clamp(Duration::from_millis(5), Duration::from_secs(1))
+}
+
+/// The task; ends with the producer.
+pub(super) async fn run(shared: Arc<Shared>, timeout: Duration) {
+    let mut stop = shared.stop.subscribe();
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            () = tokio::time::sleep(step(timeout)) => pass(&shared),
+        }
+    }
+}
+
+/// Fails what is over.
+pub(super) fn pass(shared: &Arc<Shared>) {
+    let Some(latest) = latest(shared) else { return };
+    let mut obstacle: Option<Arc<str>> = None;
+    for partition in shared.topics.iter().flat_map(|topic| topic.partitions.iter()) {
+        let (expired, listed) = take(shared, partition, latest);
+        if !expired.is_empty() {
+            let obstacle = obstacle.get_or_insert_with(|| in_the_way(shared));
+            fail(shared, partition, expired, obstacle);
+        }
+        // Also when nothing is left: it counts as listed, and whoever takes it off its list finds that out.
+        if listed {
+            shared.place(Arc::clone(partition));
+        }
+    }
+    if obstacle.is_some() {
+        // A partition may be free again for what is open.
+        shared.linger.broker_freed();
+    }
+}
+
+/// Batches born then or before are over; `None`: none is.
+fn latest(shared: &Shared) -> Option<u64> {
+    shared.time.us().checked_sub(shared.settings.delivery_timeout?.as_micros() as u64)
+}
+
+/// Whether the time of a batch is over.
+pub(super) fn is_over(shared: &Shared, batch: &Batch) -> bool {
+    latest(shared).is_some_and(|latest| batch.born_us <= latest)
+}
+
+fn in_the_way(shared: &Shared) -> Arc<str> {
+    shared.obstacle().map_or(String::new(), |obstacle| format!(": {obstacle}")).into()
+}
+
+/// The end of a batch whose time is over.
+pub(super) fn error(shared: &Shared, partition: &Partition, batch: &Batch) -> DeliveryError {
+    error_because(shared, partition, batch, in_the_way(shared))
+}
+
+fn error_because(shared: &Shared, partition: &Partition, batch: &Batch, obstacle: Arc<str>) -> DeliveryError {
+    DeliveryError::TimedOut {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.index,
+        timeout_ms: shared.settings.delivery_timeout.unwrap_or_default().as_millis() as u64,
+        obstacle,
+        possibly_written: batch.receipt.possibly_written(),
+    }
+}
+
+/// What waits in the partition since `latest` or longer, and whether the caller must place the partition.
+fn take(shared: &Arc<Shared>, partition: &Arc<Partition>, latest: u64) -> (Vec<Batch>, bool) {
+    let opened_us = partition.opened_us.load(Relaxed);
+    // The linger list keeps its entry: it sees by itself that the batch is gone.
+    let listed = opened_us != 0 && opened_us <= latest && shared.seal(partition, &mut partition.slot.lock());
+    let over = |batch: &Batch| batch.born_us <= latest;
+    let expired = partition.with_queue(|queue| queue.expire(over, |batch| batch.receipt.possibly_written()));
+    (expired, listed)
+}
+
+fn fail(shared: &Shared, partition: &Partition, expired: Vec<Batch>, obstacle: &Arc<str>) {
+    let count: u32 = expired.iter().map(Batch::count).sum();
+    tracing::error!(target: "kafkafast.producer",
+        "{count} records of {}/{} failed: not acknowledged within delivery.timeout.ms{obstacle}",
+        partition.topic, partition.index);
+    for batch in expired {
+        let error = error_because(shared, partition, &batch, Arc::clone(obstacle));
+        settle::fail(partition, batch, error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::append::Append;
+    use super::super::time::Time;
+    use super::super::{Delivery, TopicId};
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::config::Config;
+    use crate::wire::Record;
+    use crate::wire::messages::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
+
+    /// A producer of a topic whose one partition has no leader, with a clock that stands at 0.
+    async fn leaderless(conf: &Config) -> (Arc<Shared>, TopicId) {
+        let cluster = Cluster::connect(conf).await.unwrap();
+        let partition = MetadataResponsePartition { leader_id: -1, ..Default::default() };
+        let topic = MetadataResponseTopic {
+            name: Some("data".into()),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        cluster.take_in(&MetadataResponse { topics: vec![topic], ..Default::default() });
+        let mut shared = Shared::new(conf, cluster);
+        Arc::get_mut(&mut shared).expect("nobody else has it yet").time = Time::by_hand();
+        let meta = shared.cluster.cached_topic("data").unwrap();
+        let topic = shared.register(&meta);
+        (shared, topic)
+    }
+
+    #[tokio::test]
+    async fn a_record_fails_when_its_time_is_over_and_not_before() {
+        let mut conf = Config::with_bootstrap("localhost:1").unwrap();
+        conf.lazy_connect = true;
+        conf.set("delivery.timeout.ms", "800").unwrap();
+        let (shared, topic) = leaderless(&conf).await;
+        let topic = Arc::clone(shared.topics.get(topic.0).unwrap());
+        let append = |at_us| {
+            shared.time.set_us(at_us);
+            let record = Record { key: None, value: Some(b"x"), headers: &[] };
+            let mut delivery: Option<Delivery> = None;
+            shared
+                .append(&topic, Some(0), &Append { timestamp_ms: None, record: &record }, &mut delivery)
+                .unwrap();
+            delivery.unwrap()
+        };
+        // The first is sealed, the second open.
+        let first = append(1_000);
+        shared.seal_now(topic.partitions.get(0).unwrap(), false);
+        let mut second = append(200_000);
+        shared.time.set_us(800_999);
+        pass(&shared);
+        assert_eq!(shared.counters.records_failed.get(), 0);
+        shared.time.set_us(801_000);
+        pass(&shared);
+        assert_eq!(shared.counters.records_failed.get(), 1);
+        let error = first.await.unwrap_err();
+        assert!(!error.possibly_written());
+        let text = "The records of topic \"data\", partition 0 were not acknowledged within delivery.timeout.ms=800 \
+                    (not sent): 69 bytes wait for partitions without a leader";
+        assert_eq!(error.to_string(), text);
+        let waits = tokio::time::timeout(Duration::ZERO, &mut second).await;
+        assert!(waits.is_err(), "{waits:?}");
+        shared.time.set_us(1_000_000);
+        pass(&shared);
+        assert!(second.await.unwrap_err().to_string().contains("(not sent)"));
+        assert_eq!(shared.memory.used(), 0, "what has failed holds no memory");
+    }
+}
