@@ -34,6 +34,12 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "let one_by_one = ",
     ),
     (
+        "what lands early widens the window",
+        "partition_queue.rs",
+        "self.takes - oldest < room as u64",
+        "oldest < u64::MAX && self.flying.len() < room",
+    ),
+    (
         "the first of an epoch does not fly alone",
         "partition_queue.rs",
         " || !self.holes.is_empty() || !self.proven;",

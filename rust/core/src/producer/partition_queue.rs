@@ -4,7 +4,10 @@
 //! is anything (`B`); this decides only about its place.
 //!
 //! # Order
-//! A batch's `order` is the ordinal of its first record in the partition. At most `window` batches fly at once.
+//! A batch's `order` is the ordinal of its first record in the partition. At most `window` batches fly at once, and no more
+//! than that are sent from the oldest one in flight on, those that have landed meanwhile included: where the leader has
+//! moved, a new one may answer quickly for many while the old one owes an answer for the first, which the new one would not
+//! recognize any more.
 //! A batch that comes back is put where its order belongs, and after a failure nothing flies until everything in
 //! the air has landed, so a retry never overtakes and is never overtaken.
 //!
@@ -79,8 +82,10 @@ pub(super) struct PartitionQueue<B> {
     window: usize,
     /// By ascending `order`.
     waiting: VecDeque<Waiting<B>>,
-    /// Orders of the batches in flight; at most `window`.
-    flying: Vec<u64>,
+    /// Batches in flight, at most `window`.
+    flying: Vec<Flying>,
+    /// Batches taken so far.
+    takes: u64,
     next_order: u64,
     /// Whether somebody's list (a broker's ready list or the delay list) holds this partition. It is on at most
     /// one, so that a partition costs its list one entry however many batches it has.
@@ -119,6 +124,13 @@ struct Hole {
 }
 
 #[derive(Debug)]
+struct Flying {
+    order: u64,
+    /// How many were taken before it.
+    take: u64,
+}
+
+#[derive(Debug)]
 struct Numbering {
     id: i64,
     epoch: i16,
@@ -132,6 +144,7 @@ impl<B> PartitionQueue<B> {
             window: window.max(1),
             waiting: VecDeque::new(),
             flying: Vec::new(),
+            takes: 0,
             next_order: 0,
             listed: false,
             failures: 0,
@@ -181,7 +194,8 @@ impl<B> PartitionQueue<B> {
         if let (None, Some(numbering)) = (next.stamp, &mut self.numbering) {
             next.stamp = Some(numbering.stamp(next.count));
         }
-        self.flying.push(next.order);
+        self.flying.push(Flying { order: next.order, take: self.takes });
+        self.takes += 1;
         Next::Batch(Ticket { order: next.order, count: next.count, stamp: next.stamp }, next.batch)
     }
 
@@ -247,8 +261,8 @@ impl<B> PartitionQueue<B> {
     /// The broker refused the batch for its sequence. Returns like [`list`](Self::list).
     pub(super) fn refused_sequence(&mut self, ticket: Ticket, batch: B, at: Instant) -> bool {
         // With an older batch outstanding the gap is that batch, and it will be filled by its retry.
-        let older = |order: &u64| *order < ticket.order;
-        let oldest = !self.flying.iter().any(older) && !self.waiting.iter().any(|w| older(&w.order));
+        let oldest = !self.flying.iter().any(|f| f.order < ticket.order)
+            && !self.waiting.iter().any(|w| w.order < ticket.order);
         // A second refusal after the raise is answered in the new epoch: raise once more.
         self.raise_epoch |= oldest;
         self.retry(ticket, batch, at)
@@ -275,7 +289,7 @@ impl<B> PartitionQueue<B> {
 
     /// Whether a batch sealed now would have to wait for others.
     pub(super) fn is_busy(&self) -> bool {
-        !self.waiting.is_empty() || self.flying.len() >= self.window || self.failures > 0
+        !self.waiting.is_empty() || !self.has_room(self.window) || self.failures > 0
     }
 
     /// Takes everything that is not in flight, for an end without delivery.
@@ -302,7 +316,13 @@ impl<B> PartitionQueue<B> {
     fn may_send(&self) -> bool {
         let one_by_one = self.failures > 0 || self.raise_epoch || !self.holes.is_empty() || !self.proven;
         let room = if one_by_one { 1 } else { self.window };
-        !self.waiting.is_empty() && self.flying.len() < room
+        !self.waiting.is_empty() && self.has_room(room)
+    }
+
+    /// Whether fewer than `room` batches are in flight or were sent after the oldest of them.
+    fn has_room(&self, room: usize) -> bool {
+        let oldest = self.flying.iter().map(|f| f.take).min();
+        oldest.is_none_or(|oldest| self.takes - oldest < room as u64)
     }
 
     /// The row of failures has ended, unless there is something to be repeated.
@@ -314,7 +334,7 @@ impl<B> PartitionQueue<B> {
     }
 
     fn remove_flight(&mut self, ticket: &Ticket) {
-        let at = self.flying.iter().position(|order| *order == ticket.order);
+        let at = self.flying.iter().position(|f| f.order == ticket.order);
         self.flying.swap_remove(at.expect("invariant: a ticket stands for one flight"));
     }
 

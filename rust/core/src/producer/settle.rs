@@ -242,7 +242,9 @@ impl End<'_> {
     }
 
     fn too_large(&mut self, flight: Flight, answer: &PartitionProduceResponse) {
-        let Flight { partition, ticket, mut batch, .. } = flight;
+        // The pieces would only be sent again.
+        let flight = if flight.batch.count() > 1 { self.unless_over(flight) } else { Some(flight) };
+        let Some(Flight { partition, ticket, mut batch, .. }) = flight else { return };
         let bytes = batch.bytes();
         if batch.count() > 1
             && let Body::Finished(finished, _) = &batch.body

@@ -40,6 +40,28 @@ fn batches_fly_one_by_one_until_the_broker_knows_the_producer() {
     assert!(take(&mut queue, later).is_some() && take(&mut queue, later).is_some());
 }
 
+/// The broker recognizes the last five: had a sixth been sent after one whose answer is late, its repetition stood twice.
+#[test]
+fn what_lands_early_does_not_widen_the_window() {
+    let now = Instant::now();
+    let mut queue = proven(5);
+    for i in 1..9 {
+        queue.push(i..i + 1, 1);
+    }
+    let mut flying: Vec<_> = (0..5).map(|_| take(&mut queue, now).unwrap()).collect();
+    let (oldest, batch) = flying.remove(0);
+    for (ticket, _) in flying {
+        assert!(!queue.landed(ticket), "nothing may go");
+    }
+    assert!(queue.is_busy() && take(&mut queue, now).is_none());
+    let stamp = oldest.stamp();
+    assert!(queue.retry(oldest, batch, now));
+    let (oldest, _) = take(&mut queue, now).unwrap();
+    assert_eq!(oldest.stamp(), stamp);
+    assert!(queue.landed(oldest));
+    assert!(take(&mut queue, now).is_some());
+}
+
 /// A batch is the range of its records.
 type Records = std::ops::Range<u64>;
 

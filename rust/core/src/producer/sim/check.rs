@@ -189,8 +189,9 @@ impl Sim {
             }
             let failed =
                 self.ends.get(number).is_some_and(|end| end.is_err()) || !self.records[*number as usize];
-            // Without numbers a broker cannot tell that a request which it gets late was given up long ago.
-            if self.plan.acks == Acks::None || (!self.plan.identity && failed) {
+            // Without numbers, or when it has forgotten them, a broker cannot tell that a request which it gets late was
+            // given up long ago.
+            if self.plan.acks == Acks::None || (!self.is_once(partition) && failed) {
                 continue;
             }
             if last.is_some_and(|last| last > *number) {
