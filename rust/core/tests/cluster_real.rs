@@ -139,7 +139,7 @@ async fn a_broker_that_was_down_is_found_again() {
         cluster.request_refresh(&topic.name);
         let asked = Instant::now();
         let error = cluster.connection(1, Purpose::Produce).await;
-        assert!(asked.elapsed() < SEC && error.is_err());
+        assert!(asked.elapsed() < 3 * SEC && error.is_err(), "after {:?}", asked.elapsed());
         tokio::time::sleep(SEC / 50).await;
     }
     let error = cluster.refresh(std::slice::from_ref(&topic.name), SEC).await.unwrap_err();

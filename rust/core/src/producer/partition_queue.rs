@@ -22,7 +22,9 @@
 //! A batch that is given up leaves a *hole* in the numbers. Older batches go on with theirs, and the epoch is raised when
 //! the next batch stands behind the hole. But where the one given up may be in the log, batches behind it that have flown
 //! may be, too: under new numbers they would be written twice. They are tried with their own first; if the broker takes
-//! one there was no hole, and if it refuses the oldest for its sequence none of them is there, and the epoch is raised.
+//! one there was no hole, and if it refuses the oldest for its sequence none of them is there, and the epoch is raised. (That leaves
+//! one way to write twice: the connection ended, what was on it arrives only after that refusal, and the batch before it was
+//! given up. Nobody can know; Kafka's own producer numbers anew at once.)
 //!
 //! A broker that knows *nothing* of the producer takes any sequence as the first one: were the first batch refused and
 //! the second, already in the air, accepted, they would stand in the wrong order. So batches fly one by one until one

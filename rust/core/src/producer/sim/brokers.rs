@@ -1,6 +1,6 @@
 //! The other side: partitions' logs, which check a producer's numbers as Kafka's ProducerStateManager does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -76,6 +76,11 @@ pub(super) struct Log {
     pub(super) acknowledged: usize,
     /// The leader lost the producer's state at least once: what was in doubt then may stand twice.
     pub(super) forgot: bool,
+    /// Numbers (epoch, sequence) that were refused for a gap.
+    refused: BTreeSet<(i16, i32)>,
+    /// A request of an ended connection was carried out after the same numbers had been refused for a gap: whoever
+    /// believed the refusal sent them under new ones.
+    pub(super) haunted: bool,
     /// The user may not write here now.
     pub(super) denied: bool,
 }
@@ -109,12 +114,15 @@ impl Log {
             remembered_from: 0,
             acknowledged: 0,
             forgot: false,
+            refused: BTreeSet::new(),
+            haunted: false,
             denied: false,
         }
     }
 
-    /// Appends as a leader does. `old`: as leaders before 2.4, which refuse a producer they do not know.
-    pub(super) fn append(&mut self, batch: &Bytes, old: bool) -> Result<Written, ErrorCode> {
+    /// Appends as a leader does. `old`: as leaders before 2.4, which refuse a producer they do not know. `late`: nobody
+    /// waits for the answer any more.
+    pub(super) fn append(&mut self, batch: &Bytes, old: bool, late: bool) -> Result<Written, ErrorCode> {
         let batch = Batches::new(batch.clone()).next().expect("a batch").expect("a sound batch");
         let (id, epoch, sequence) = (batch.producer_id(), batch.producer_epoch(), batch.base_sequence());
         let count = batch.record_count() as usize;
@@ -123,7 +131,12 @@ impl Log {
             if let Some(before) = self.recognize(epoch, sequence, count) {
                 return Ok(Written { offset: before, count, again: true });
             }
-            self.check(epoch, sequence, old)?;
+            let checked = self.check(epoch, sequence, old);
+            match checked {
+                Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) => _ = self.refused.insert((epoch, sequence)),
+                _ => self.haunted |= late && self.refused.contains(&(epoch, sequence)),
+            }
+            checked?;
         }
         let open = batch.open(1 << 20).expect("a batch that opens");
         for record in open.records() {

@@ -33,7 +33,7 @@ pub(super) const MUST_HAPPEN: [&str; 23] = [
 impl Sim {
     /// Whether a record that was written stands once, however often it was sent.
     fn is_once(&self, partition: usize) -> bool {
-        self.plan.identity && !self.logs[partition].forgot
+        self.plan.identity && !self.logs[partition].forgot && !self.logs[partition].haunted
     }
 
     /// Takes what deliveries have said: once each, and at once.

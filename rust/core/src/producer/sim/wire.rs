@@ -110,7 +110,8 @@ impl Sim {
         }
         let mut request = request;
         for (partition, bytes) in std::mem::take(&mut request.body) {
-            let result = self.carry_out(request.node, partition, &bytes);
+            let late = request.flights.is_none();
+            let result = self.carry_out(request.node, partition, &bytes, late);
             self.say(|| {
                 format!("  {id} at {}: {partition} {} -> {result:?}", request.node, brokers::describe(&bytes))
             });
@@ -128,7 +129,13 @@ impl Sim {
         self.at(answers, Event::Answer(id));
     }
 
-    fn carry_out(&mut self, node: i32, partition: usize, bytes: &Bytes) -> Result<Written, ErrorCode> {
+    fn carry_out(
+        &mut self,
+        node: i32,
+        partition: usize,
+        bytes: &Bytes,
+        late: bool,
+    ) -> Result<Written, ErrorCode> {
         let trouble = self.plan.faults && self.dice.one_in(self.plan.refusals);
         let (limit, old, all) = (self.plan.limit, self.plan.old, self.plan.acks == Acks::All);
         let refusal = self.dice.pick(&NOT_NOW);
@@ -148,7 +155,7 @@ impl Sim {
             self.count("refused for now");
             return Err(refusal);
         }
-        let written = self.logs[partition].append(bytes, old).inspect_err(|code| {
+        let written = self.logs[partition].append(bytes, old, late).inspect_err(|code| {
             let what = match *code {
                 ErrorCode::UNKNOWN_PRODUCER_ID => "unknown producer",
                 ErrorCode::INVALID_PRODUCER_EPOCH => "old epoch",
