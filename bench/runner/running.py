@@ -109,7 +109,7 @@ class Runner:
                 self._one(number, case, self.candidates[name])
 
     def _one(self, number, case, candidate):
-        windows = self.windows if candidate.jvm else min(self.windows, NATIVE_WINDOWS)
+        windows = self.windows if candidate.jvm or case.warm else min(self.windows, NATIVE_WINDOWS)
         what = f"round {number}, {case.name}, {candidate.name}"
         try:
             row = row_of(self._run(case, candidate, windows), windows)

@@ -186,7 +186,8 @@ fn cargo(folder: &Path, arguments: &[&str]) -> Output {
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", folder.join("target"))
         .env("RUST_BACKTRACE", "0")
-        .env("PRODUCER_SIM_SEEDS", "1..20000")
+        .env("CARGO_PROFILE_TEST_OPT_LEVEL", "1")
+        .env("PRODUCER_SIM_SEEDS", "1..60000")
         .output()
         .unwrap()
 }
