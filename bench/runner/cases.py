@@ -82,7 +82,7 @@ def _name(op, size, batch, codec, acks):
 
 def _others():
     for rate in [100_000, 10_000]:
-        yield Case(f"produce-100-paced-{rate}", "paced", 100, rate * 4, rate=rate)
+        yield Case(f"produce-100-paced-{rate}", "paced", 100, rate * 2, rate=rate)
     for partitions in [1, 100, 2000]:
         # A broker makes a partition's files when its first batch comes, in 10 to 50 ms.
         yield Case(f"produce-1k-partitions-{partitions}", "produce", 1024, PRODUCED["1k"], partitions=partitions, warm=partitions > 100)
@@ -91,7 +91,7 @@ def _others():
         name = "enqueue-1k" if threads == 1 else f"enqueue-1k-{threads}-threads"
         yield Case(name, "enqueue", 1024, 1_000_000, (JAVA, RUST), threads=threads)
     for rate in [1_000, 10_000]:
-        yield Case(f"latency-{rate}", "latency", 100, rate * 4, rate=rate)
+        yield Case(f"latency-{rate}", "latency", 100, rate * 2, rate=rate)
     # A heap that does not hide what the client takes; kafka-clients has its buffer in there and could not live in it.
     yield Case("memory-1k", "produce", 1024, PRODUCED["1k"], tuple(c for c in ALL if c != "kafka-clients"), heap=64)
 
