@@ -232,8 +232,9 @@ impl Shared {
         after: &mut After,
     ) -> Result<(), Refused> {
         let least = HEADER_BYTES + bound;
-        let plenty = self.memory.used() < self.memory.total() / 2;
-        let expected = if plenty { slot.last_bytes + slot.last_bytes / 8 } else { 0 };
+        // As much as last time, so that the buffer need not move; half of what is free, so that others get some, too.
+        let free = self.memory.total() - self.memory.used();
+        let expected = (slot.last_bytes + slot.last_bytes / 8).min(free / 2);
         let wanted = expected.min(batch_bytes).max(FIRST_STEP_BYTES).max(least);
         let (lease, buffer) = self.buffer(wanted, least).ok_or_else(|| full(least))?;
         let builder = BatchBuilder::from_buffer(buffer);
@@ -256,11 +257,12 @@ impl Shared {
             if let Some(lease) = self.memory.try_take(buffer.capacity()) {
                 return Some((lease, buffer));
             }
-            self.memory.recycle(buffer);
+            self.memory.recycle(buffer, 0);
         }
         // A record near the limit may need a few bytes more than all memory, for its framing: it gets them.
         let take = |bytes: usize| Some((self.memory.try_take(bytes.min(self.memory.total()))?, bytes));
         let (lease, bytes) = take(wanted).or_else(|| take(least))?;
+        self.memory.trim_pool();
         Some((lease, Vec::with_capacity(bytes)))
     }
 
@@ -272,6 +274,7 @@ impl Shared {
         if !open.lease.grow_to(doubled) && !open.lease.grow_to(step) {
             return Err(full(step - open.lease.bytes()));
         }
+        self.memory.trim_pool();
         open.builder.grow_to(open.lease.bytes());
         open.limit = open.builder.capacity().min(batch_bytes.max(least));
         Ok(())

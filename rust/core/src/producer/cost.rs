@@ -20,7 +20,7 @@ fn throw_away(shared: &Shared, topic: &Topic) {
         let sealed = partition.queue.lock().drain();
         for batch in sealed {
             if let super::batch::Body::Plain(builder) = batch.body {
-                shared.memory.recycle(builder.into_buffer());
+                shared.memory.recycle(builder.into_buffer(), 0);
             }
         }
     }

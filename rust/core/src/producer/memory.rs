@@ -22,7 +22,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-/// Most bytes of idle buffers kept for reuse, whatever the budget is.
+/// Most bytes of idle buffers kept for reuse, whatever the budget is; they count in it.
 const POOL_BYTES_MAX: usize = 8 << 20;
 /// Most idle buffers kept for reuse.
 const POOL_COUNT_MAX: usize = 64;
@@ -197,16 +197,27 @@ impl Memory {
         Some(buffer)
     }
 
+    /// Frees idle buffers until those and what is in use are within the budget: to be called after memory was allocated.
+    pub(super) fn trim_pool(&self) {
+        let mut pool = self.pool.lock();
+        while pool.bytes > self.free.load(SeqCst) {
+            // The oldest: the one used last is the warmest.
+            let oldest = pool.idle.remove(0);
+            pool.bytes -= oldest.capacity();
+        }
+    }
+
     /// Frees the idle buffers: the producer has ended, and its handle may live on for long.
     pub(super) fn empty_pool(&self) {
         *self.pool.lock() = Pool::default();
     }
 
-    /// Keeps a buffer for reuse if there is place for it.
-    pub(super) fn recycle(&self, mut buffer: Vec<u8>) {
+    /// Keeps a buffer for reuse if there is place for it. `leased`: bytes in use for it until now.
+    pub(super) fn recycle(&self, mut buffer: Vec<u8>, leased: usize) {
         let bytes = buffer.capacity();
         let mut pool = self.pool.lock();
-        let bound = POOL_BYTES_MAX.min(self.total / 4);
+        let free = self.free.load(SeqCst) + leased;
+        let bound = POOL_BYTES_MAX.min(self.total / 4).min(free);
         if bytes >= POOLED_BYTES_MIN && pool.idle.len() < POOL_COUNT_MAX && pool.bytes + bytes <= bound {
             buffer.clear();
             pool.bytes += bytes;
@@ -445,7 +456,7 @@ mod tests {
     fn the_pool_is_bounded_and_gives_what_fits() {
         let memory = Memory::new(64 << 20);
         for _ in 0..100 {
-            memory.recycle(Vec::with_capacity(1 << 20));
+            memory.recycle(Vec::with_capacity(1 << 20), 0);
         }
         assert_eq!(memory.pool.lock().idle.len(), 8);
         assert!(memory.idle_buffer(1000, 5000).is_none());
@@ -453,6 +464,24 @@ mod tests {
         let buffer = memory.idle_buffer(500_000, 2 << 20).unwrap();
         assert!(buffer.is_empty() && buffer.capacity() == 1 << 20);
         assert_eq!(memory.pool.lock().bytes, 7 << 20);
+    }
+
+    #[test]
+    fn idle_buffers_count_in_the_budget() {
+        let memory = Memory::new(16 << 20);
+        let mut lease = memory.try_take(13 << 20).unwrap();
+        for _ in 0..9 {
+            memory.recycle(Vec::with_capacity(1 << 20), 0);
+        }
+        assert_eq!(memory.pool.lock().bytes, 3 << 20, "three are free");
+        assert!(lease.grow_to(15 << 20));
+        memory.trim_pool();
+        assert_eq!(memory.pool.lock().bytes, 1 << 20);
+        assert!(lease.grow_to(16 << 20));
+        memory.trim_pool();
+        assert_eq!(memory.pool.lock().bytes, 0);
+        memory.recycle(Vec::with_capacity(1 << 20), 1 << 20);
+        assert_eq!(memory.pool.lock().bytes, 1 << 20, "its own bytes are about to be free");
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl End<'_> {
         if let Body::Finished(bytes, _) = body
             && let Some(buffer) = batch::recycle(bytes)
         {
-            self.shared.memory.recycle(buffer);
+            self.shared.memory.recycle(buffer, lease.bytes());
         }
         drop(lease);
         receipt.delivered(base_offset, log_append_time);
