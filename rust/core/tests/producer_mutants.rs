@@ -191,6 +191,10 @@ fn verdict(output: &Output) -> String {
 fn mistakes_in_the_sender_are_found() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("producer_mutants");
+    std::fs::create_dir_all(&folder).unwrap();
+    // Two runs at once would find each other's mistakes.
+    let alone = std::fs::File::create(folder.join("lock")).unwrap();
+    alone.lock().unwrap();
     copy(&root.join("rust"), &folder.join("rust"));
     for file in ["Cargo.toml", "Cargo.lock"] {
         std::fs::copy(root.join(file), folder.join(file)).unwrap();
