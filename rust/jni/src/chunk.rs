@@ -142,24 +142,14 @@ impl ChunkSink for Chunk<'_> {
 
     #[inline]
     fn put(&mut self, record: &RecordRef<'_>, unit: &UnitInfo) -> Put {
-        let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
         let headers = record.headers.raw();
         // They lie one behind the other; what is empty may lie anywhere.
-        let first = if !key.is_empty() {
-            key
-        } else if !value.is_empty() {
-            value
-        } else {
-            headers
-        };
-        let last = if !headers.is_empty() {
-            headers
-        } else if !value.is_empty() {
-            value
-        } else {
-            key
+        let parts = match (record.key, record.value) {
+            (None, Some(value)) if headers.is_empty() => [value, value],
+            (key, value) => ends(key.unwrap_or_default(), value.unwrap_or_default(), headers),
         };
         let (mut from, mut to) = (self.run.from, self.run.to);
+        let [first, last] = parts;
         if !last.is_empty() {
             if to == 0 {
                 from = self.run.position(first);
@@ -177,14 +167,21 @@ impl ChunkSink for Chunk<'_> {
         let entry = [
             record.offset,
             record.timestamp,
-            if record.key.is_some() { self.place(from, key) } else { NULL },
-            if record.value.is_some() { self.place(from, value) } else { NULL },
+            record.key.map_or(NULL, |key| self.place(from, key)),
+            record.value.map_or(NULL, |value| self.place(from, value)),
             if headers.is_empty() { NULL } else { self.place(from, headers) },
         ];
         self.index.extend_from_slice(&entry);
         (self.run.from, self.run.to) = (from, to);
         Put::Taken
     }
+}
+
+/// The first and the last of what is not empty.
+fn ends<'a>(key: &'a [u8], value: &'a [u8], headers: &'a [u8]) -> [&'a [u8]; 2] {
+    let first = [key, value].into_iter().find(|part| !part.is_empty()).unwrap_or(headers);
+    let last = [headers, value].into_iter().find(|part| !part.is_empty()).unwrap_or(key);
+    [first, last]
 }
 
 /// A sink that takes nothing: asking with it acknowledges what was given before.

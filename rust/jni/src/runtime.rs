@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::env::Failure;
 
 /// Threads that run tasks. Two are enough for what is left when copying, compressing and waiting are elsewhere.
-const WORKERS: usize = 2;
+const WORKERS: usize = 1;
 /// Threads for blocking calls; only name resolution makes them.
 const MAX_BLOCKING: usize = 8;
 /// How long an idle blocking thread lives, and how long the end of the runtime waits for the others.

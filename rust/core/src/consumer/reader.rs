@@ -544,10 +544,17 @@ impl Glance {
     /// Whether a record may still be handed out, of a unit that is ours until `deadline`.
     #[inline]
     fn before(&mut self, deadline: Instant) -> bool {
-        if self.left > 0 {
-            self.left -= 1;
-            return true;
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => self.look(deadline),
         }
+    }
+
+    #[cold]
+    fn look(&mut self, deadline: Instant) -> bool {
         let now = Instant::now();
         let busy = self.last.replace(now).map_or(Self::WORTH, |last| now - last);
         self.stride =
@@ -565,6 +572,7 @@ impl UnitBatch<'_> {
 
     /// The next record; taking it says that the one before is handled.
     #[allow(clippy::should_implement_trait)] // It lends: a record lives until the next is taken.
+    #[inline] // A caller that only wants values pays for nothing else.
     pub fn next(&mut self) -> Option<RecordRef<'_>> {
         // The next call for a batch learns whether the lease was renewed, and goes on with this one then.
         if self.slot.control.revoked.load(Ordering::Relaxed) || !self.glance.before(self.current.deadline) {

@@ -5,10 +5,14 @@
 //! nothing faster. Otherwise it goes
 //! * with a fixed linger, when it is that old;
 //! * without one, at once if its broker is idle and got its last request [`GAP`] ago, else when it is
-//!   [`ADAPTIVE_MAX`] old. So a lone record waits for nothing, ten thousand a second share three hundred requests,
+//!   [`ADAPTIVE_MAX`] old. So a lone record waits for nothing, ten thousand a second share two hundred requests,
 //!   and a loaded connection gets large batches.
 //!
 //! Flush, close, and a full buffer seal everything that is open.
+//!
+//! Waking a thread costs more than all else that is done for a small batch. So the task, when it has sealed something, sets
+//! its timer once more although nothing is open: the next batch of a stream finds it awake, and costs one wake-up, the
+//! timer's, instead of two.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
@@ -22,8 +26,11 @@ use super::topic::Partition;
 
 /// Longest wait of a batch that could be sent, when no linger is set.
 const ADAPTIVE_MAX: Duration = Duration::from_millis(5);
-/// Least time between two requests that carry batches which are not full, when no linger is set.
-const GAP: Duration = Duration::from_millis(3);
+/// Least time between two requests that carry batches which are not full, when no linger is set. As long as the linger of
+/// others (5 ms is also Kafka's own default, KIP-1030): a request costs tens of microseconds of CPU, whatever is in it.
+const GAP: Duration = Duration::from_millis(5);
+/// What is due so soon goes now: timers are a millisecond coarse and end late, never early.
+const SLACK: Duration = Duration::from_micros(500);
 /// While a batch is open the task wakes at least this often: record clocks go by it.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -107,14 +114,17 @@ impl Shared {
 /// When a batch goes whose partition is free. `idle_since_send_us`: when the broker got its last request (0:
 /// never), if it is idle.
 fn at(opened_us: u64, linger: Option<Duration>, idle_since_send_us: Option<u64>, now_us: u64) -> Due {
-    let micros = |d: Duration| d.as_micros() as u64;
     let at = match (linger, idle_since_send_us) {
         (Some(linger), _) => opened_us.saturating_add(micros(linger)),
         (None, None) => opened_us + micros(ADAPTIVE_MAX),
         (None, Some(0)) => opened_us,
         (None, Some(sent)) => (sent + micros(GAP)).min(opened_us + micros(ADAPTIVE_MAX)),
     };
-    if at <= now_us { Due::Now } else { Due::At(at) }
+    if at <= now_us + micros(SLACK) { Due::Now } else { Due::At(at) }
+}
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros() as u64
 }
 
 /// The task; ends with the producer.
@@ -147,7 +157,7 @@ pub(super) fn pass(shared: &Arc<Shared>, open: &mut Vec<Arc<Partition>>) -> Opti
     let pressed = linger.pressed.swap(false, SeqCst);
     open.append(&mut linger.opened.lock());
     let now_us = shared.time.us();
-    let mut next_us = now_us + TICK.as_micros() as u64;
+    let mut next_us = now_us + micros(TICK);
     let mut sealed = Vec::new();
     open.retain(|partition| {
         match shared.due(partition, now_us) {
@@ -166,9 +176,13 @@ pub(super) fn pass(shared: &Arc<Shared>, open: &mut Vec<Arc<Partition>>) -> Opti
         }
         true
     });
+    let stream = !sealed.is_empty() && !pressed && shared.settings.linger.is_none();
     shared.place_all(sealed);
     if !open.is_empty() {
         return Some(next_us);
+    }
+    if stream {
+        return Some(now_us + micros(GAP));
     }
     linger.asleep.store(true, SeqCst);
     // Who adds after this look sees `asleep` and wakes us.

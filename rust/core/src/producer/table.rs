@@ -54,6 +54,9 @@ impl<T> Table<T> {
 /// Chunk and offset of an index.
 #[inline]
 fn place(index: u32) -> Option<(usize, usize)> {
+    if index < FIRST {
+        return Some((0, index as usize));
+    }
     let shifted = index.checked_add(FIRST)?;
     let chunk = shifted.ilog2() - FIRST.ilog2();
     Some((chunk as usize, (shifted - (FIRST << chunk)) as usize))

@@ -291,7 +291,31 @@ impl OpenBatch {
     /// error `pos` stands at the end.
     #[inline(always)]
     pub fn next_at(&self, pos: &mut usize) -> Option<Result<RecordRef<'_>, BatchError>> {
-        let rest = self.body.get(*pos..).filter(|rest| !rest.is_empty())?;
+        let rest = self.body.get(*pos..)?;
+        if let Some(plain) = Plain::read(rest)
+            && plain.offset <= self.last_offset_delta
+        {
+            *pos += plain.end;
+            return Some(Ok(RecordRef {
+                offset: self.base_offset + i64::from(plain.offset),
+                timestamp: self.timestamp(plain.timestamp.into()),
+                key: None,
+                value: Some(plain.value),
+                headers: Headers::EMPTY,
+            }));
+        }
+        self.next_of_any_kind(rest, pos)
+    }
+
+    #[inline(never)]
+    fn next_of_any_kind<'a>(
+        &self,
+        rest: &'a [u8],
+        pos: &mut usize,
+    ) -> Option<Result<RecordRef<'a>, BatchError>> {
+        if rest.is_empty() {
+            return None;
+        }
         let mut d = Slice(rest);
         let record = self.record(&mut d);
         *pos = self.body.len() - d.0.len();
@@ -304,29 +328,32 @@ impl OpenBatch {
         }
     }
 
+    #[inline]
+    fn timestamp(&self, delta: i64) -> i64 {
+        self.append_time.unwrap_or(self.base_timestamp.wrapping_add(delta))
+    }
+
     #[cold]
     fn malformed(&self, what: &'static str) -> BatchError {
         BatchError::Malformed { offset: self.base_offset, what }
     }
 
-    #[inline(always)]
+    #[inline]
     fn record<'a>(&self, d: &mut Slice<'a>) -> Option<RecordRef<'a>> {
-        let head = match d.0.first_chunk().and_then(Head::read_short) {
-            Some(head) => head,
-            None => Head::read(Slice(d.0))?,
-        };
-        let mut fields = Slice(d.take(head.end)?.get(head.len..)?);
-        let timestamp = self.base_timestamp.wrapping_add(head.timestamp);
+        let length = d.varint()?;
+        let mut fields = Slice(d.take(length)?);
+        // The attributes, which mean nothing yet.
+        fields.take(1)?;
+        let (timestamp, offset) = (fields.varint()?, fields.varint()?);
         // A record outside its batch's range would make a reader believe it had read further than it has.
-        if head.offset < 0 || head.offset > i64::from(self.last_offset_delta) {
+        if offset < 0 || offset > i64::from(self.last_offset_delta) {
             return None;
         }
-        let key = if head.key < 0 { None } else { Some(fields.take(head.key)?) };
-        let value = fields.nullable()?;
+        let (key, value) = (fields.nullable()?, fields.nullable()?);
         let count = if fields.0 == [0] { 0 } else { fields.headers()? };
         Some(RecordRef {
-            offset: self.base_offset + head.offset,
-            timestamp: self.append_time.unwrap_or(timestamp),
+            offset: self.base_offset + offset,
+            timestamp: self.timestamp(timestamp),
             key,
             value,
             headers: Headers { rest: if count == 0 { &[] } else { fields.0 }, count },
@@ -334,72 +361,58 @@ impl OpenBatch {
     }
 }
 
-/// The numbers that a record begins with, up to the length of its key.
-struct Head {
-    /// Bytes of these numbers.
-    len: usize,
-    /// Bytes of the whole record, these numbers included.
-    end: i64,
-    timestamp: i64,
-    offset: i64,
-    key: i64,
+/// A record as most are: it has a value, no key and no headers, and its numbers have at most two bytes each. Half of what
+/// a small record costs its reader is finding this out, so it is done with one check of bounds and without a call.
+struct Plain<'a> {
+    /// Bytes of the record, its length included.
+    end: usize,
+    timestamp: i32,
+    offset: i32,
+    value: &'a [u8],
 }
 
-impl Head {
-    /// From the first bytes, if every number has at most three: those of nearly all records. That they are an array, which
-    /// needs no check of bounds a byte, makes the walk over small records twice as fast.
-    #[inline]
-    fn read_short(bytes: &[u8; 16]) -> Option<Self> {
-        let mut d = Short { bytes, at: 0 };
-        let length = d.varint()?;
-        let start = d.at;
-        // The attributes, which mean nothing yet.
-        d.at += 1;
-        let (timestamp, offset, key) = (d.varint()?, d.varint()?, d.varint()?);
-        Some(Self { len: d.at, end: start as i64 + length, timestamp, offset, key })
-    }
-
-    #[cold]
-    fn read(mut d: Slice<'_>) -> Option<Self> {
-        let before = d.0.len();
-        let length = d.varint()?;
-        let start = before - d.0.len();
-        d.take(1)?;
-        let (timestamp, offset, key) = (d.varint()?, d.varint()?, d.varint()?);
-        let end = length.checked_add(start as i64)?;
-        Some(Self { len: before - d.0.len(), end, timestamp, offset, key })
-    }
-}
-
-/// Reads numbers of at most three bytes, of which at most five and a byte may be asked for.
-struct Short<'a> {
-    bytes: &'a [u8; 16],
-    at: usize,
-}
-
-impl Short<'_> {
-    #[inline]
-    fn varint(&mut self) -> Option<i64> {
-        let mut z = self.byte();
-        if z >= 1 << 7 {
-            z = z & 0x7f | self.byte() << 7;
-            if z >= 1 << 14 {
-                z = z & 0x3fff | self.byte() << 14;
-                if z >= 1 << 21 {
-                    return None;
-                }
-            }
+impl<'a> Plain<'a> {
+    /// The first record of `bytes`; `None` says nothing but that it has to be read with more care.
+    #[inline(always)]
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let head: &[u8; 16] = bytes.first_chunk()?;
+        let (length, at) = two_bytes(head, 0)?;
+        // One byte of attributes.
+        let (timestamp, after) = two_bytes(head, at + 1)?;
+        let (offset, after) = two_bytes(head, after)?;
+        // A length of -1.
+        if head[after & 15] != 1 {
+            return None;
         }
-        Some((z >> 1) as i64 ^ -((z & 1) as i64))
+        let (value, after) = two_bytes(head, after + 1)?;
+        // Lengths and offsets are not negative: their lowest bit is not set.
+        if (length | offset | value) & 1 != 0 {
+            return None;
+        }
+        // Behind the value is the number of headers.
+        let (end, last) = (at + (length >> 1) as usize, after + (value >> 1) as usize);
+        if last + 1 != end || *bytes.get(last)? != 0 {
+            return None;
+        }
+        Some(Self {
+            end,
+            timestamp: (timestamp >> 1) as i32 ^ -((timestamp & 1) as i32),
+            offset: (offset >> 1) as i32,
+            value: &bytes[after..last],
+        })
     }
+}
 
-    #[inline]
-    fn byte(&mut self) -> u64 {
-        // The mask changes nothing, and tells the compiler so.
-        let byte = self.bytes[self.at & 15];
-        self.at += 1;
-        u64::from(byte)
+/// The number of at most two bytes at `at`, in zigzag, and where the next one is. Asked for five times and a byte between
+/// them it stays within the array; the masks say so to the compiler.
+#[inline(always)]
+fn two_bytes(head: &[u8; 16], at: usize) -> Option<(u32, usize)> {
+    let first = u32::from(head[at & 15]);
+    if first < 0x80 {
+        return Some((first, at + 1));
     }
+    let second = u32::from(head[(at + 1) & 15]);
+    if second < 0x80 { Some((first & 0x7f | second << 7, at + 2)) } else { None }
 }
 
 /// Whether `bytes` are exactly `count` headers. Looked at when the record is read, so that a broken one is an error there
