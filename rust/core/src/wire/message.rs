@@ -29,8 +29,11 @@
 //!   the first flexible version in `api!`.
 //!
 //! To speak a newer version of an API, add the rows of its new fields and raise the newest version in its `api!`; to
-//! speak a new API, add a file with both structs and an `api!`, and its number to `ApiKey`. The test `wire_oracle` then
-//! wants the names of the fields, and holds every version against Kafka's schemas.
+//! speak a new API, add a file with both structs and an `api!`, and its number to `ApiKey`: `CONTRIBUTING.md` shows both.
+//! The test `wire_oracle` then wants the names of the fields, and holds every version against Kafka's schemas.
+//!
+//! Where a version says the same in another way (topics by id, several groups at once), both ways are rows, and who builds
+//! a request may fill both. `up_to` in `api!` keeps one that was not filled for the newer way to the versions before it.
 //!
 //! # What it becomes
 //!
@@ -275,13 +278,23 @@ macro_rules! message {
 }
 
 /// Says which API a request is of, its versions, where flexible ones begin, and what answers it.
+/// `up_to` is [`Request::up_to`](super::Request::up_to).
 macro_rules! api {
-    ($request:ident => $response:ident, $key:ident, $oldest:literal..=$newest:literal, flexible $flexible:literal) => {
+    (
+        $request:ident => $response:ident, $key:ident, $oldest:literal..=$newest:literal, flexible $flexible:literal
+        $(, up_to |$this:ident| $up_to:expr)?
+    ) => {
         impl $crate::wire::Request for $request {
             const KEY: $crate::wire::ApiKey = $crate::wire::ApiKey::$key;
             const VERSIONS: (i16, i16) = ($oldest, $newest);
             const FLEXIBLE: i16 = $flexible;
             type Response = $response;
+            $(
+                fn up_to(&self) -> i16 {
+                    let $this = self;
+                    $up_to
+                }
+            )?
         }
     };
 }

@@ -60,6 +60,14 @@ pub trait Request: Wire + Send + Sync {
     /// What answers it.
     type Response: Wire + Send;
 
+    /// The newest version that can carry what this request says; the newest spoken, as a rule.
+    ///
+    /// Some versions name things in another way (topics by id, several groups at once). A request that was not filled for
+    /// them goes in an older version.
+    fn up_to(&self) -> i16 {
+        Self::VERSIONS.1
+    }
+
     /// How a value of this API is written at `version`.
     fn version(version: i16) -> Version {
         Version { number: version, flexible: version >= Self::FLEXIBLE }

@@ -15,7 +15,7 @@ use kafka_fast::wire::{
 };
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages as kp;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -26,8 +26,8 @@ use tree::tree;
 trait Ours: Wire + Sample + std::fmt::Debug + Clone + PartialEq {}
 impl<T: Wire + Sample + std::fmt::Debug + Clone + PartialEq> Ours for T {}
 
-trait Theirs: Encodable + Decodable + HeaderVersion + std::fmt::Debug + Clone {}
-impl<T: Encodable + Decodable + HeaderVersion + std::fmt::Debug + Clone> Theirs for T {}
+trait Theirs: Encodable + Decodable + HeaderVersion + Message + std::fmt::Debug + Clone {}
+impl<T: Encodable + Decodable + HeaderVersion + Message + std::fmt::Debug + Clone> Theirs for T {}
 
 fn bytes_of<M: Wire>(message: &M, v: Version) -> Bytes {
     let mut out = Encoder::new();
@@ -60,7 +60,12 @@ fn agree<M: Ours, K: Theirs>(message: &M, v: Version) -> Bytes {
     bytes
 }
 
-/// A request and its answer in every version, with headers and frames.
+/// The newest version of an API that the oracle has both messages of; above it the golden bytes are held against.
+fn newest_known<R: Request, Q: Theirs, A: Theirs>() -> i16 {
+    R::VERSIONS.1.min(Q::VERSIONS.max).min(A::VERSIONS.max)
+}
+
+/// A request and its answer in every version the oracle knows, with headers and frames.
 fn api<R, Q, A>(noise: &[u8])
 where
     R: Request + Ours,
@@ -68,7 +73,7 @@ where
     Q: Theirs,
     A: Theirs,
 {
-    for number in R::VERSIONS.0..=R::VERSIONS.1 {
+    for number in R::VERSIONS.0..=newest_known::<R, Q, A>() {
         let v = R::version(number);
         let mut g = Gen::new(noise, number);
         let request = R::sample(&mut g);

@@ -104,7 +104,7 @@ macro_rules! structs {
 }
 
 structs! {
-    ApiVersionsRequest { client_software_name client_software_version }
+    ApiVersionsRequest { client_software_name client_software_version cluster_id node_id }
     ApiVersion { api_key min_version max_version }
     SupportedFeatureKey { name min_version max_version }
     FinalizedFeatureKey { name max_version_level min_version_level }
@@ -144,8 +144,9 @@ structs! {
     FetchableTopicResponse { topic topic_id partitions }
     FetchResponse { throttle_time_ms error_code session_id responses node_endpoints }
 
-    FindCoordinatorRequest { key key_type }
-    FindCoordinatorResponse { throttle_time_ms error_code error_message node_id host port }
+    FindCoordinatorRequest { key key_type coordinator_keys }
+    Coordinator { key node_id host port error_code error_message }
+    FindCoordinatorResponse { throttle_time_ms error_code error_message node_id host port coordinators }
 
     InitProducerIdRequest { transactional_id transaction_timeout_ms producer_id producer_epoch }
     InitProducerIdResponse { throttle_time_ms error_code producer_id producer_epoch }
@@ -170,17 +171,19 @@ structs! {
     }
 
     OffsetCommitRequestPartition { partition_index committed_offset committed_leader_epoch committed_metadata }
-    OffsetCommitRequestTopic { name partitions }
+    OffsetCommitRequestTopic { name topic_id partitions }
     OffsetCommitRequest { group_id generation_id_or_member_epoch member_id group_instance_id topics }
     OffsetCommitResponsePartition { partition_index error_code }
-    OffsetCommitResponseTopic { name partitions }
+    OffsetCommitResponseTopic { name topic_id partitions }
     OffsetCommitResponse { throttle_time_ms topics }
 
-    OffsetFetchRequestTopic { name partition_indexes }
-    OffsetFetchRequest { group_id topics require_stable }
+    OffsetFetchRequestTopic { name topic_id partition_indexes }
+    OffsetFetchRequestGroup { group_id member_id member_epoch topics }
+    OffsetFetchRequest { group_id topics groups require_stable }
     OffsetFetchResponsePartition { partition_index committed_offset committed_leader_epoch metadata error_code }
-    OffsetFetchResponseTopic { name partitions }
-    OffsetFetchResponse { throttle_time_ms topics error_code }
+    OffsetFetchResponseTopic { name topic_id partitions }
+    OffsetFetchResponseGroup { group_id topics error_code }
+    OffsetFetchResponse { throttle_time_ms topics error_code groups }
 
     OffsetForLeaderPartition { partition current_leader_epoch leader_epoch }
     OffsetForLeaderTopic { topic partitions }

@@ -31,3 +31,65 @@ pub use offset_commit::*;
 pub use offset_fetch::*;
 pub use offset_for_leader_epoch::*;
 pub use produce::*;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Request, Uuid};
+
+    const ID: Uuid = Uuid([7; 16]);
+
+    /// Of a request in the older way, and of the same in the newer way.
+    fn up_to<R: Request>(older: R, newer: R) -> (i16, i16) {
+        assert!((R::VERSIONS.0..R::VERSIONS.1).contains(&older.up_to()));
+        assert_eq!(newer.up_to(), R::VERSIONS.1);
+        (older.up_to(), newer.up_to())
+    }
+
+    #[test]
+    fn topics_without_an_id_go_by_name() {
+        let produce = |topic_id| {
+            let topic_data =
+                [ID, topic_id].map(|topic_id| TopicProduceData { topic_id, ..Default::default() });
+            ProduceRequest { topic_data: topic_data.into(), ..Default::default() }
+        };
+        assert_eq!(up_to(produce(Uuid::default()), produce(ID)), (12, 13));
+
+        let fetch = |topic_id| {
+            let topics = vec![FetchTopic { topic_id, ..Default::default() }];
+            FetchRequest { topics, ..Default::default() }
+        };
+        assert_eq!(up_to(fetch(Uuid::default()), fetch(ID)), (12, 18));
+        let forgotten = |topic_id| {
+            let forgotten_topics_data = vec![ForgottenTopic { topic_id, ..Default::default() }];
+            FetchRequest { forgotten_topics_data, ..Default::default() }
+        };
+        assert_eq!(up_to(forgotten(Uuid::default()), forgotten(ID)), (12, 18));
+
+        let commit = |topic_id| {
+            let topics = vec![OffsetCommitRequestTopic { topic_id, ..Default::default() }];
+            OffsetCommitRequest { topics, ..Default::default() }
+        };
+        assert_eq!(up_to(commit(Uuid::default()), commit(ID)), (9, 10));
+
+        let committed = |topic_id| {
+            let topics = Some(vec![OffsetFetchRequestTopic { topic_id, ..Default::default() }]);
+            let groups = vec![OffsetFetchRequestGroup { topics, ..Default::default() }];
+            OffsetFetchRequest { groups, ..Default::default() }
+        };
+        assert_eq!(up_to(committed(Uuid::default()), committed(ID)), (9, 10));
+    }
+
+    #[test]
+    fn what_was_filled_for_one_goes_in_no_version_for_several() {
+        let groups = vec![OffsetFetchRequestGroup { group_id: "g".into(), ..Default::default() }];
+        let several = OffsetFetchRequest { groups, ..Default::default() };
+        assert_eq!(
+            up_to(OffsetFetchRequest { group_id: "g".into(), ..Default::default() }, several),
+            (7, 10)
+        );
+
+        let several = FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() };
+        assert_eq!(up_to(FindCoordinatorRequest { key: "g".into(), ..Default::default() }, several), (3, 6));
+    }
+}
