@@ -155,16 +155,25 @@ macro_rules! apis {
 
 apis! {
     api_versions: ApiVersionsRequest ApiVersionsResponse,
+    create_partitions: CreatePartitionsRequest CreatePartitionsResponse,
     create_topics: CreateTopicsRequest CreateTopicsResponse,
+    delete_records: DeleteRecordsRequest DeleteRecordsResponse,
+    delete_topics: DeleteTopicsRequest DeleteTopicsResponse,
+    describe_cluster: DescribeClusterRequest DescribeClusterResponse,
+    describe_configs: DescribeConfigsRequest DescribeConfigsResponse,
     fetch: FetchRequest FetchResponse,
     find_coordinator: FindCoordinatorRequest FindCoordinatorResponse,
+    incremental_alter_configs: IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
     init_producer_id: InitProducerIdRequest InitProducerIdResponse,
+    list_groups: ListGroupsRequest ListGroupsResponse,
     list_offsets: ListOffsetsRequest ListOffsetsResponse,
     metadata: MetadataRequest MetadataResponse,
     offset_commit: OffsetCommitRequest OffsetCommitResponse,
     offset_fetch: OffsetFetchRequest OffsetFetchResponse,
     offset_for_leader_epoch: OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
     produce: ProduceRequest ProduceResponse,
+    sasl_authenticate: SaslAuthenticateRequest SaslAuthenticateResponse,
+    sasl_handshake: SaslHandshakeRequest SaslHandshakeResponse,
 }
 
 /// Cuts and changes what is valid: a cut is an error, a change anything but a panic.

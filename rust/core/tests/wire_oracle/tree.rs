@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+/// What `{:?}` says of a secret.
+const HIDDEN: &str = "<secret>";
+
 /// A value without its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tree {
@@ -38,6 +41,8 @@ impl Tree {
             (Self::List(ours), Self::List(theirs)) if ours.len() == theirs.len() => {
                 ours.iter().zip(theirs).for_each(|(a, b)| a.agrees_with(b));
             }
+            // What is not shown is compared by its bytes alone.
+            _ if self.is(HIDDEN) || oracle.is(HIDDEN) => {}
             // A default: the schema's may be empty where ours is null. On the wire the bytes tell them apart.
             _ if self.is("None") && oracle.is_empty() => {}
             _ => assert_eq!(self, oracle),
@@ -69,8 +74,8 @@ impl Tree {
     fn is_at_rest(&self) -> bool {
         match self {
             Self::Leaf(text) => {
-                let numbers =
-                    [0, -1, 60_000, i32::MAX.into(), i32::MIN.into(), i64::MAX].map(|n: i64| n.to_string());
+                let numbers = [0, -1, 1, 60_000, i32::MAX.into(), i32::MIN.into(), i64::MAX]
+                    .map(|n: i64| n.to_string());
                 let words = ["", "\"\"", "None", "true", "false"];
                 words.contains(&text.as_str())
                     || numbers.contains(text)

@@ -4,33 +4,51 @@
 mod prelude {
     pub(super) use bytes::Bytes;
 
-    pub(super) use crate::wire::message::{api, default_of, message};
-    pub(super) use crate::wire::{DecodeError, Decoder, Encoder, Str, Uuid, Version, Wire};
+    pub(super) use crate::wire::message::{api, default_of, first_flexible, message};
+    pub(super) use crate::wire::{DecodeError, Decoder, Encoder, Secret, Str, Uuid, Version, Wire};
 }
 
 mod api_versions;
+mod create_partitions;
 mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod fetch;
 mod find_coordinator;
+mod incremental_alter_configs;
 mod init_producer_id;
+mod list_groups;
 mod list_offsets;
 mod metadata;
 mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sasl_authenticate;
+mod sasl_handshake;
 
 pub use api_versions::*;
+pub use create_partitions::*;
 pub use create_topics::*;
+pub use delete_records::*;
+pub use delete_topics::*;
+pub use describe_cluster::*;
+pub use describe_configs::*;
 pub use fetch::*;
 pub use find_coordinator::*;
+pub use incremental_alter_configs::*;
 pub use init_producer_id::*;
+pub use list_groups::*;
 pub use list_offsets::*;
 pub use metadata::*;
 pub use offset_commit::*;
 pub use offset_fetch::*;
 pub use offset_for_leader_epoch::*;
 pub use produce::*;
+pub use sasl_authenticate::*;
+pub use sasl_handshake::*;
 
 #[cfg(test)]
 mod tests {
@@ -91,5 +109,10 @@ mod tests {
 
         let several = FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() };
         assert_eq!(up_to(FindCoordinatorRequest { key: "g".into(), ..Default::default() }, several), (3, 6));
+
+        let topics = vec![DeleteTopicState { name: Some("t".into()), ..Default::default() }];
+        let states = DeleteTopicsRequest { topics, ..Default::default() };
+        let names = DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() };
+        assert_eq!(up_to(names, states), (5, 6));
     }
 }
