@@ -128,6 +128,12 @@ fn payload(frame: &wire::Frame) -> Bytes {
     Bytes::from(all).slice(4..)
 }
 
+/// How many values of each message are made: 200, or what the environment says.
+fn cases() -> u32 {
+    let stated = std::env::var("WIRE_ORACLE_CASES").ok();
+    stated.map_or(200, |cases| cases.parse().expect("WIRE_ORACLE_CASES is a number"))
+}
+
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..1500)
 }
@@ -142,7 +148,7 @@ macro_rules! apis {
         }
 
         proptest! {
-            #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..Default::default() })]
+            #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..Default::default() })]
             $(
                 #[test]
                 fn $test(noise in noise()) {
