@@ -113,7 +113,11 @@ impl World {
                     error_code: code.0,
                 });
             }
-            topics.push(OffsetCommitResponseTopic { name: topic.name, partitions: answers });
+            topics.push(OffsetCommitResponseTopic {
+                name: topic.name,
+                partitions: answers,
+                ..Default::default()
+            });
         }
         if std::mem::take(&mut self.lose) {
             return Reply::Close;
@@ -134,7 +138,7 @@ impl World {
                 ..Default::default()
             };
             let partitions = t.partition_indexes.iter().map(partition).collect();
-            OffsetFetchResponseTopic { name: t.name.clone(), partitions }
+            OffsetFetchResponseTopic { name: t.name.clone(), partitions, ..Default::default() }
         };
         let topics = if error_code == 0 { topics.into_iter().map(topic).collect() } else { Vec::new() };
         let response = OffsetFetchResponse { topics, error_code, ..Default::default() };

@@ -303,7 +303,7 @@ impl Talk<'_> {
             };
             (&c.topic, partition)
         });
-        let topic = |(name, partitions)| OffsetCommitRequestTopic { name, partitions };
+        let topic = |(name, partitions)| OffsetCommitRequestTopic { name, partitions, ..Default::default() };
         let request = OffsetCommitRequest {
             group_id: self.group.clone(),
             topics: by_topic(partitions).into_iter().map(topic).collect(),
@@ -321,12 +321,16 @@ impl Talk<'_> {
 
     /// What is committed of some partitions, as many as go into one request.
     async fn committed(&mut self, asked: &[(Arc<str>, i32)]) -> Result<Vec<CommittedOffset>, CommitError> {
-        let topic = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
+        let topic = |(name, partition_indexes)| OffsetFetchRequestTopic {
+            name,
+            partition_indexes,
+            ..Default::default()
+        };
         let topics = by_topic(asked.iter().map(|(topic, partition)| (topic, *partition)));
         let request = OffsetFetchRequest {
             group_id: self.group.clone(),
             topics: Some(topics.into_iter().map(topic).collect()),
-            require_stable: false,
+            ..Default::default()
         };
         loop {
             let (broker, answer) = self.ask(&request).await?;

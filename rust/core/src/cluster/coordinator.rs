@@ -123,7 +123,8 @@ impl<'a> Talk<'a> {
         if self.cluster.is_closed() {
             return Err(CallError::Closed);
         }
-        let request = Arc::new(FindCoordinatorRequest { key: self.group.clone(), key_type: 0 });
+        let request = FindCoordinatorRequest { key: self.group.clone(), ..Default::default() };
+        let request = Arc::new(request);
         let nodes = inner.pool.candidates(Purpose::Control, NODES_A_TRY);
         let asked = nodes.iter().map(|node| {
             let (node, request, timeout) = (node.clone(), request.clone(), inner.request_timeout);

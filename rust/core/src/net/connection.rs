@@ -189,7 +189,7 @@ impl Connection {
     /// Dropping the future abandons the answer, not the connection. The request may be carried out all the same.
     pub async fn call<R: Request>(&self, request: &R, within: Duration) -> Result<R::Response, CallError> {
         let deadline = Instant::now() + within;
-        let version = self.shared.speak::<R>()?;
+        let version = self.shared.speak(request)?;
         let room = self.shared.room(R::KEY, deadline, within).await?;
         self.shared.start(request, version, room)?.answer_by(deadline, within).await
     }
@@ -197,7 +197,7 @@ impl Connection {
     /// Sends a request at once and returns the place where its answer will be. Never waits: with `max_in_flight`
     /// requests under way it returns `None`. Requests started one after the other are written in that order.
     pub fn start<R: Request>(&self, request: &R) -> Result<Option<Pending<R>>, CallError> {
-        let version = self.shared.speak::<R>()?;
+        let version = self.shared.speak(request)?;
         match self.shared.room.clone().try_acquire_owned() {
             Ok(room) => self.shared.start(request, version, room).map(Some),
             Err(_) => Ok(None),
@@ -212,7 +212,7 @@ impl Connection {
     pub async fn send_only<R: Request>(&self, request: &R, within: Duration) -> Result<(), CallError> {
         let deadline = Instant::now() + within;
         let shared = &self.shared;
-        let version = shared.speak::<R>()?;
+        let version = shared.speak(request)?;
         let _room = shared.room(R::KEY, deadline, within).await?;
         let frame = frame(request, version, shared.next_correlation(), &shared.client_id);
         let (written, done) = oneshot::channel();
@@ -241,7 +241,8 @@ impl Connection {
         }
     }
 
-    /// The version requests of type `R` are sent with: the highest both sides speak.
+    /// The version requests of type `R` are sent with: the highest both sides speak. One that says so itself goes in an older
+    /// one ([`Request::up_to`]).
     pub fn version_of<R: Request>(&self) -> Option<i16> {
         self.shared.versions.common::<R>()
     }
@@ -327,8 +328,8 @@ impl<R: Request> Pending<R> {
 }
 
 impl Shared {
-    fn speak<R: Request>(&self) -> Result<i16, CallError> {
-        self.versions.common::<R>().ok_or_else(|| CallError::Unsupported {
+    fn speak<R: Request>(&self, request: &R) -> Result<i16, CallError> {
+        self.versions.common_up_to::<R>(request.up_to()).ok_or_else(|| CallError::Unsupported {
             api: R::KEY,
             broker: self.broker.clone(),
             ours: R::VERSIONS,

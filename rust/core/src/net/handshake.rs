@@ -69,8 +69,13 @@ impl Versions {
 
     /// The highest version both sides speak.
     pub(super) fn common<R: Request>(&self) -> Option<i16> {
+        self.common_up_to::<R>(R::VERSIONS.1)
+    }
+
+    /// The highest version both sides speak that is not above `newest`.
+    pub(super) fn common_up_to<R: Request>(&self, newest: i16) -> Option<i16> {
         let (min, max) = self.of(R::KEY)?;
-        let highest = max.min(R::VERSIONS.1);
+        let highest = max.min(newest);
         (highest >= min.max(R::VERSIONS.0)).then_some(highest)
     }
 
@@ -167,6 +172,7 @@ async fn exchange(
     let request = ApiVersionsRequest {
         client_software_name: "kafka-fast".into(),
         client_software_version: env!("CARGO_PKG_VERSION").into(),
+        ..Default::default()
     };
     let request: Vec<u8> =
         frame(&request, version, correlation, client_id).segments().flatten().copied().collect();
@@ -240,6 +246,8 @@ mod tests {
         let (least, most) = ProduceRequest::VERSIONS;
         assert_eq!(versions(&[(0, 0, 99)]).common::<ProduceRequest>(), Some(most));
         assert_eq!(versions(&[(0, 0, 9)]).common::<ProduceRequest>(), Some(9));
+        assert_eq!(versions(&[(0, 0, 99)]).common_up_to::<ProduceRequest>(most - 1), Some(most - 1));
+        assert_eq!(versions(&[(0, most, 99)]).common_up_to::<ProduceRequest>(most - 1), None);
         assert_eq!(versions(&[(0, 0, least - 1)]).common::<ProduceRequest>(), None);
         assert_eq!(versions(&[(0, most + 1, 99)]).common::<ProduceRequest>(), None);
         assert_eq!(versions(&[(1, 0, 99), (-3, 0, 1), (9999, 0, 1)]).common::<ProduceRequest>(), None);

@@ -1,5 +1,7 @@
 //! Reading values from bytes nobody has checked yet.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// Bytes that are not what the protocol says.
@@ -31,9 +33,15 @@ pub enum DecodeError {
 }
 
 /// Reads big-endian values one after the other; slices share the frame's memory.
-#[derive(Debug)]
 pub struct Decoder {
     buf: Bytes,
+}
+
+// What is read may be a password.
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").field("remaining", &self.remaining()).finish_non_exhaustive()
+    }
 }
 
 impl Decoder {

@@ -1,5 +1,7 @@
 //! Writing values, and the frame they become.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// Record batches of at least this size become a segment of their own; a smaller one is cheaper to copy than to hand to the
@@ -7,11 +9,18 @@ use bytes::Bytes;
 const SPLICE_FROM: usize = 512;
 
 /// Grows one buffer; large record batches are not copied but remembered with the place they belong to.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Encoder {
     buf: Vec<u8>,
     splices: Vec<(usize, Bytes)>,
     spliced: usize,
+}
+
+// What is written may be a password.
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoder").field("len", &self.len()).finish_non_exhaustive()
+    }
 }
 
 impl Encoder {
@@ -98,11 +107,16 @@ impl Encoder {
 }
 
 /// An encoded request, length prefix included, as the segments of one vectored write.
-#[derive(Debug)]
 pub struct Frame {
     buf: Vec<u8>,
     splices: Vec<(usize, Bytes)>,
     spliced: usize,
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame").field("len", &self.len()).finish_non_exhaustive()
+    }
 }
 
 impl Frame {

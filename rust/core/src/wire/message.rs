@@ -25,12 +25,16 @@
 //! * `Option<..>` is a nullable field, `None` is null. Nullable in *some* versions is not told apart: a null is written as
 //!   null whatever the version, so who builds a request leaves a name out only where the schema allows it
 //!   (`MetadataRequestTopic::name` since version 10). A null that should not be is read as empty, as brokers once sent it.
+//! * A [`Secret`](super::Secret) is written as what it holds; `{:?}` does not show it.
 //! * Nothing says whether lengths are compact and tagged sections exist: that is the version's [`Version::flexible`], from
 //!   the first flexible version in `api!`.
 //!
 //! To speak a newer version of an API, add the rows of its new fields and raise the newest version in its `api!`; to
-//! speak a new API, add a file with both structs and an `api!`, and its number to `ApiKey`. The test `wire_oracle` then
-//! wants the names of the fields, and holds every version against Kafka's schemas.
+//! speak a new API, add a file with both structs and an `api!`, and its number to `ApiKey`: `CONTRIBUTING.md` shows both.
+//! The test `wire_oracle` then wants the names of the fields, and holds every version against Kafka's schemas.
+//!
+//! Where a version says the same in another way (topics by id, several groups at once), both ways are rows, and who builds
+//! a request may fill both. `up_to` in `api!` keeps one that was not filled for the newer way to the versions before it.
 //!
 //! # What it becomes
 //!
@@ -166,6 +170,17 @@ impl Wire for Option<Bytes> {
     }
 }
 
+impl Wire for Bytes {
+    const LEAST: usize = 1;
+    fn write(&self, out: &mut Encoder, v: Version) {
+        put_length(out, Some(self.len()), true, v);
+        out.put_records(self);
+    }
+    fn read(d: &mut Decoder, v: Version) -> Result<Self, DecodeError> {
+        Ok(Option::<Self>::read(d, v)?.unwrap_or_default())
+    }
+}
+
 impl<T: Wire> Wire for Option<Vec<T>> {
     const LEAST: usize = 1;
     fn write(&self, out: &mut Encoder, v: Version) {
@@ -275,15 +290,34 @@ macro_rules! message {
 }
 
 /// Says which API a request is of, its versions, where flexible ones begin, and what answers it.
+/// `flexible never` is for the requests whose form must not change; `up_to` is [`Request::up_to`](super::Request::up_to).
 macro_rules! api {
-    ($request:ident => $response:ident, $key:ident, $oldest:literal..=$newest:literal, flexible $flexible:literal) => {
+    (
+        $request:ident => $response:ident, $key:ident, $oldest:literal..=$newest:literal, flexible $flexible:tt
+        $(, up_to |$this:ident| $up_to:expr)?
+    ) => {
         impl $crate::wire::Request for $request {
             const KEY: $crate::wire::ApiKey = $crate::wire::ApiKey::$key;
             const VERSIONS: (i16, i16) = ($oldest, $newest);
-            const FLEXIBLE: i16 = $flexible;
+            const FLEXIBLE: i16 = first_flexible!($flexible);
             type Response = $response;
+            $(
+                fn up_to(&self) -> i16 {
+                    let $this = self;
+                    $up_to
+                }
+            )?
         }
     };
 }
 
-pub(super) use {api, default_of, message};
+macro_rules! first_flexible {
+    (never) => {
+        i16::MAX
+    };
+    ($version:literal) => {
+        $version
+    };
+}
+
+pub(super) use {api, default_of, first_flexible, message};

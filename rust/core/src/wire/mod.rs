@@ -17,6 +17,7 @@ mod encoder;
 mod error_code;
 mod header;
 mod message;
+mod secret;
 
 pub mod batch;
 pub mod messages;
@@ -30,6 +31,7 @@ pub use error_code::ErrorCode;
 pub use header::{RequestHeader, correlation_id, decode_request, decode_response, frame, response_frame};
 pub use message::{Str, Uuid, Version, Wire};
 pub use records::{Batch, BatchError, Batches, Headers, OpenBatch, RecordRef, Records};
+pub use secret::Secret;
 
 /// The APIs this client speaks, with Kafka's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,10 +45,19 @@ pub enum ApiKey {
     OffsetCommit = 8,
     OffsetFetch = 9,
     FindCoordinator = 10,
+    ListGroups = 16,
+    SaslHandshake = 17,
     ApiVersions = 18,
     CreateTopics = 19,
+    DeleteTopics = 20,
+    DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
+    DescribeConfigs = 32,
+    SaslAuthenticate = 36,
+    CreatePartitions = 37,
+    IncrementalAlterConfigs = 44,
+    DescribeCluster = 60,
 }
 
 /// A request of the protocol.
@@ -59,6 +70,14 @@ pub trait Request: Wire + Send + Sync {
     const FLEXIBLE: i16;
     /// What answers it.
     type Response: Wire + Send;
+
+    /// The newest version that can carry what this request says; the newest spoken, as a rule.
+    ///
+    /// Some versions name things in another way (topics by id, several groups at once). A request that was not filled for
+    /// them goes in an older version.
+    fn up_to(&self) -> i16 {
+        Self::VERSIONS.1
+    }
 
     /// How a value of this API is written at `version`.
     fn version(version: i16) -> Version {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kafka_fast::wire::messages::*;
-use kafka_fast::wire::{Str, Uuid};
+use kafka_fast::wire::{Secret, Str, Uuid};
 
 /// Bytes to make values of; zeros when they are used up.
 pub(crate) struct Gen<'a> {
@@ -93,6 +93,12 @@ impl<T: Sample> Sample for Option<T> {
     }
 }
 
+impl<T: Sample> Sample for Secret<T> {
+    fn sample(g: &mut Gen<'_>) -> Self {
+        Self(T::sample(g))
+    }
+}
+
 macro_rules! structs {
     ($($name:ident { $($field:ident)* })*) => {$(
         impl Sample for $name {
@@ -104,7 +110,7 @@ macro_rules! structs {
 }
 
 structs! {
-    ApiVersionsRequest { client_software_name client_software_version }
+    ApiVersionsRequest { client_software_name client_software_version cluster_id node_id }
     ApiVersion { api_key min_version max_version }
     SupportedFeatureKey { name min_version max_version }
     FinalizedFeatureKey { name max_version_level min_version_level }
@@ -112,6 +118,12 @@ structs! {
         error_code api_keys throttle_time_ms supported_features finalized_features_epoch finalized_features
         zk_migration_ready
     }
+
+    CreatePartitionsAssignment { broker_ids }
+    CreatePartitionsTopic { name count assignments }
+    CreatePartitionsRequest { topics timeout_ms validate_only }
+    CreatePartitionsTopicResult { name error_code error_message }
+    CreatePartitionsResponse { throttle_time_ms results }
 
     CreatableReplicaAssignment { partition_index broker_ids }
     CreatableTopicConfig { name value }
@@ -122,6 +134,33 @@ structs! {
         name topic_id error_code error_message num_partitions replication_factor configs topic_config_error_code
     }
     CreateTopicsResponse { throttle_time_ms topics }
+
+    DeleteRecordsPartition { partition_index offset }
+    DeleteRecordsTopic { name partitions }
+    DeleteRecordsRequest { topics timeout_ms }
+    DeleteRecordsPartitionResult { partition_index low_watermark error_code }
+    DeleteRecordsTopicResult { name partitions }
+    DeleteRecordsResponse { throttle_time_ms topics }
+
+    DeleteTopicState { name topic_id }
+    DeleteTopicsRequest { topics topic_names timeout_ms }
+    DeleteTopicsResponse { throttle_time_ms responses }
+
+    DescribeClusterRequest { include_cluster_authorized_operations endpoint_type include_fenced_brokers }
+    DescribeClusterBroker { broker_id host port rack is_fenced }
+    DescribeClusterResponse {
+        throttle_time_ms error_code error_message endpoint_type cluster_id controller_id brokers
+        cluster_authorized_operations
+    }
+
+    DescribeConfigsResource { resource_type resource_name configuration_keys }
+    DescribeConfigsRequest { resources include_synonyms include_documentation }
+    DescribeConfigsSynonym { name value source }
+    DescribeConfigsResourceResult {
+        name value read_only config_source is_sensitive synonyms config_type documentation
+    }
+    DescribeConfigsResult { error_code error_message resource_type resource_name configs }
+    DescribeConfigsResponse { throttle_time_ms results }
 
     FetchPartition {
         partition current_leader_epoch fetch_offset last_fetched_epoch log_start_offset partition_max_bytes
@@ -144,11 +183,22 @@ structs! {
     FetchableTopicResponse { topic topic_id partitions }
     FetchResponse { throttle_time_ms error_code session_id responses node_endpoints }
 
-    FindCoordinatorRequest { key key_type }
-    FindCoordinatorResponse { throttle_time_ms error_code error_message node_id host port }
+    FindCoordinatorRequest { key key_type coordinator_keys }
+    Coordinator { key node_id host port error_code error_message }
+    FindCoordinatorResponse { throttle_time_ms error_code error_message node_id host port coordinators }
+
+    AlterableConfig { name config_operation value }
+    AlterConfigsResource { resource_type resource_name configs }
+    IncrementalAlterConfigsRequest { resources validate_only }
+    AlterConfigsResourceResponse { error_code error_message resource_type resource_name }
+    IncrementalAlterConfigsResponse { throttle_time_ms responses }
 
     InitProducerIdRequest { transactional_id transaction_timeout_ms producer_id producer_epoch }
     InitProducerIdResponse { throttle_time_ms error_code producer_id producer_epoch }
+
+    ListGroupsRequest { states_filter types_filter }
+    ListedGroup { group_id protocol_type group_state group_type }
+    ListGroupsResponse { throttle_time_ms error_code groups }
 
     ListOffsetsPartition { partition_index current_leader_epoch timestamp }
     ListOffsetsTopic { name partitions }
@@ -170,17 +220,19 @@ structs! {
     }
 
     OffsetCommitRequestPartition { partition_index committed_offset committed_leader_epoch committed_metadata }
-    OffsetCommitRequestTopic { name partitions }
+    OffsetCommitRequestTopic { name topic_id partitions }
     OffsetCommitRequest { group_id generation_id_or_member_epoch member_id group_instance_id topics }
     OffsetCommitResponsePartition { partition_index error_code }
-    OffsetCommitResponseTopic { name partitions }
+    OffsetCommitResponseTopic { name topic_id partitions }
     OffsetCommitResponse { throttle_time_ms topics }
 
-    OffsetFetchRequestTopic { name partition_indexes }
-    OffsetFetchRequest { group_id topics require_stable }
+    OffsetFetchRequestTopic { name topic_id partition_indexes }
+    OffsetFetchRequestGroup { group_id member_id member_epoch topics }
+    OffsetFetchRequest { group_id topics groups require_stable }
     OffsetFetchResponsePartition { partition_index committed_offset committed_leader_epoch metadata error_code }
-    OffsetFetchResponseTopic { name partitions }
-    OffsetFetchResponse { throttle_time_ms topics error_code }
+    OffsetFetchResponseTopic { name topic_id partitions }
+    OffsetFetchResponseGroup { group_id topics error_code }
+    OffsetFetchResponse { throttle_time_ms topics error_code groups }
 
     OffsetForLeaderPartition { partition current_leader_epoch leader_epoch }
     OffsetForLeaderTopic { topic partitions }
@@ -201,10 +253,16 @@ structs! {
     }
     TopicProduceResponse { name topic_id partition_responses }
     ProduceResponse { responses throttle_time_ms node_endpoints }
+
+    SaslAuthenticateRequest { auth_bytes }
+    SaslAuthenticateResponse { error_code error_message auth_bytes session_lifetime_ms }
+
+    SaslHandshakeRequest { mechanism }
+    SaslHandshakeResponse { error_code mechanisms }
 }
 
-// The only names that are nullable in some versions alone: a topic is asked for by id since version 10, and answered
-// without its name since version 12.
+// The only names that are nullable in some versions alone: a topic is asked for by id since version 10, answered without
+// its name since version 12, and deleted by id since version 6.
 impl Sample for MetadataRequestTopic {
     fn sample(g: &mut Gen<'_>) -> Self {
         Self { topic_id: Sample::sample(g), name: name_or_null_since(10, g) }
@@ -220,6 +278,17 @@ impl Sample for MetadataResponseTopic {
             is_internal: Sample::sample(g),
             partitions: Sample::sample(g),
             topic_authorized_operations: Sample::sample(g),
+        }
+    }
+}
+
+impl Sample for DeletableTopicResult {
+    fn sample(g: &mut Gen<'_>) -> Self {
+        Self {
+            name: name_or_null_since(6, g),
+            topic_id: Sample::sample(g),
+            error_code: Sample::sample(g),
+            error_message: Sample::sample(g),
         }
     }
 }

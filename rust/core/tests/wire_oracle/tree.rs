@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+/// What `{:?}` says of a secret.
+const HIDDEN: &str = "<secret>";
+
 /// A value without its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tree {
@@ -19,7 +22,11 @@ impl Tree {
         match (self, oracle) {
             (Self::Fields(ours), Self::Fields(theirs)) => {
                 for (name, value) in ours {
-                    let their = theirs.get(name).unwrap_or_else(|| panic!("the schema has no {name}"));
+                    let Some(their) = theirs.get(name) else {
+                        // A field of a version the oracle does not know yet.
+                        assert!(value.is_at_rest(), "the schema has no {name} = {value:?}");
+                        continue;
+                    };
                     // OffsetForLeaderEpoch's default is a "debugging consumer"; ours is a consumer. The bytes, where
                     // a version has the field, are compared elsewhere.
                     let consumer = name == "replica_id" && value.is("-1") && their.is("-2");
@@ -34,6 +41,10 @@ impl Tree {
             (Self::List(ours), Self::List(theirs)) if ours.len() == theirs.len() => {
                 ours.iter().zip(theirs).for_each(|(a, b)| a.agrees_with(b));
             }
+            // What is not shown is compared by its bytes alone.
+            _ if self.is(HIDDEN) || oracle.is(HIDDEN) => {}
+            // A default: the schema's may be empty where ours is null. On the wire the bytes tell them apart.
+            _ if self.is("None") && oracle.is_empty() => {}
             _ => assert_eq!(self, oracle),
         }
     }
@@ -51,6 +62,10 @@ impl Tree {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::List(items) if items.is_empty()) || self.is("\"\"")
+    }
+
     fn is(&self, text: &str) -> bool {
         matches!(self, Self::Leaf(leaf) if leaf == text)
     }
@@ -59,8 +74,8 @@ impl Tree {
     fn is_at_rest(&self) -> bool {
         match self {
             Self::Leaf(text) => {
-                let numbers =
-                    [0, -1, 60_000, i32::MAX.into(), i32::MIN.into(), i64::MAX].map(|n: i64| n.to_string());
+                let numbers = [0, -1, 1, 60_000, i32::MAX.into(), i32::MIN.into(), i64::MAX]
+                    .map(|n: i64| n.to_string());
                 let words = ["", "\"\"", "None", "true", "false"];
                 words.contains(&text.as_str())
                     || numbers.contains(text)

@@ -3,10 +3,13 @@
 use super::prelude::*;
 
 message! {
-    /// Asks for the versions; since version 3 it names the client's software (KIP-511).
+    /// Asks for the versions; since version 3 it names the client's software (KIP-511), since version 5 whom it takes the broker
+    /// for: one that is another, because an address was given to somebody else, refuses (KIP-1242). `None` and -1 mean any.
     pub struct ApiVersionsRequest {
         pub client_software_name: Str = "".into() => 3..,
         pub client_software_version: Str = "".into() => 3..,
+        pub cluster_id: Option<Str> => 5..,
+        pub node_id: i32 = -1 => 5..,
     }
 
     /// The versions of one API.
@@ -42,4 +45,4 @@ message! {
         3: pub zk_migration_ready: bool => 3..,
     }
 }
-api!(ApiVersionsRequest => ApiVersionsResponse, ApiVersions, 0..=4, flexible 3);
+api!(ApiVersionsRequest => ApiVersionsResponse, ApiVersions, 0..=5, flexible 3);

@@ -105,4 +105,12 @@ message! {
         0: pub node_endpoints: Vec<NodeEndpoint> => 16..,
     }
 }
-api!(FetchRequest => FetchResponse, Fetch, 4..=18, flexible 12);
+// A cluster that was upgraded from before 2.8 and still runs its old protocol has brokers of these versions and no ids.
+api!(
+    FetchRequest => FetchResponse, Fetch, 4..=18, flexible 12,
+    up_to |request| {
+        let without_id = request.topics.iter().any(|topic| topic.topic_id.is_zero())
+            || request.forgotten_topics_data.iter().any(|topic| topic.topic_id.is_zero());
+        if without_id { 12 } else { 18 }
+    }
+);

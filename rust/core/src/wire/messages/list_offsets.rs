@@ -45,4 +45,4 @@ message! {
         pub topics: Vec<ListOffsetsTopicResponse> => 0..,
     }
 }
-api!(ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 1..=10, flexible 6);
+api!(ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 1..=11, flexible 6);

@@ -14,7 +14,8 @@ message! {
 
     /// The partitions of one topic.
     pub struct OffsetCommitRequestTopic {
-        pub name: Str = "".into() => 0..,
+        pub name: Str = "".into() => 0..=9,
+        pub topic_id: Uuid => 10..,
         pub partitions: Vec<OffsetCommitRequestPartition> => 0..,
     }
 
@@ -35,7 +36,8 @@ message! {
 
     /// The partitions of one topic.
     pub struct OffsetCommitResponseTopic {
-        pub name: Str = "".into() => 0..,
+        pub name: Str = "".into() => 0..=9,
+        pub topic_id: Uuid => 10..,
         pub partitions: Vec<OffsetCommitResponsePartition> => 0..,
     }
 
@@ -45,6 +47,9 @@ message! {
         pub topics: Vec<OffsetCommitResponseTopic> => 0..,
     }
 }
-// From version 6, which has leader epochs (KIP-320; Kafka 2.1). Version 9 is for members under KIP-848 only, and 10 names
+// From version 6, which has leader epochs (KIP-320; Kafka 2.1). Version 9 differs for members under KIP-848 only, and 10 names
 // topics by id.
-api!(OffsetCommitRequest => OffsetCommitResponse, OffsetCommit, 6..=8, flexible 8);
+api!(
+    OffsetCommitRequest => OffsetCommitResponse, OffsetCommit, 6..=10, flexible 8,
+    up_to |request| if request.topics.iter().any(|topic| topic.topic_id.is_zero()) { 9 } else { 10 }
+);

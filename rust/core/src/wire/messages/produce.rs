@@ -73,4 +73,8 @@ message! {
     }
 }
 // Brokers of 4.x list versions 0-2 in ApiVersions and refuse them: batches of magic 2 begin at version 3.
-api!(ProduceRequest => ProduceResponse, Produce, 3..=13, flexible 9);
+// A topic whose id is not known is named.
+api!(
+    ProduceRequest => ProduceResponse, Produce, 3..=13, flexible 9,
+    up_to |request| if request.topic_data.iter().any(|topic| topic.topic_id.is_zero()) { 12 } else { 13 }
+);
