@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: V
 
 /// Makes the batches ready for the wire and puts them into a request.
 pub(super) async fn prepare(shared: &Shared, flights: &mut [Flight]) -> ProduceRequest {
-    compress(shared.settings.codec, flights).await;
+    compress(shared, flights).await;
     shared.counters.requests.add(1);
     build(shared, flights)
 }
@@ -71,15 +71,21 @@ async fn call(
     }
 }
 
-/// Turns plain bodies into finished ones, large ones on blocking threads, side by side.
-async fn compress(codec: Codec, flights: &mut [Flight]) {
+/// Turns plain bodies into finished ones, large ones on blocking threads, side by side: as many at once as there are cores.
+async fn compress(shared: &Shared, flights: &mut [Flight]) {
+    let codec = shared.settings.codec;
     let mut jobs = Vec::new();
     for (index, flight) in flights.iter_mut().enumerate() {
         let stamp = flight.ticket.stamp();
         let body = std::mem::replace(&mut flight.batch.body, Body::Taken);
         flight.batch.body = match body {
             Body::Plain(builder) if codec != Codec::None && builder.len() >= BLOCKING_BYTES_MIN => {
-                let job = tokio::task::spawn_blocking(move || finish(builder, codec, stamp));
+                let permit = Arc::clone(&shared.compressing).acquire_owned().await;
+                let job = tokio::task::spawn_blocking(move || {
+                    let bytes = finish(builder, codec, stamp);
+                    drop(permit);
+                    bytes
+                });
                 jobs.push((index, job));
                 Body::Taken
             }
