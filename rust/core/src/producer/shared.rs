@@ -29,7 +29,7 @@ use super::table::Table;
 use super::time::Time;
 use super::topic::{NO_NODE, Partition, Topic};
 use crate::cluster::{Cluster, TopicMeta};
-use crate::config::{Acks, Codec, Config};
+use crate::config::{Acks, Compression, Config};
 
 /// A broker that failed is chosen again when nothing was tried with it for so long; more than the longest back-off.
 const TRY_AGAIN: Duration = Duration::from_secs(3);
@@ -37,7 +37,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(3);
 /// The settings that matter after connect.
 pub(super) struct Settings {
     pub(super) acks: Acks,
-    pub(super) codec: Codec,
+    pub(super) compression: Compression,
     pub(super) linger: Option<Duration>,
     pub(super) batch_bytes: usize,
     pub(super) batch_byte_limit: usize,
@@ -98,7 +98,7 @@ impl Shared {
     pub(super) fn new(conf: &Config, cluster: Cluster) -> Arc<Self> {
         let settings = Settings {
             acks: conf.acks,
-            codec: conf.codec,
+            compression: conf.compression(),
             linger: conf.linger,
             batch_bytes: conf.batch_bytes,
             batch_byte_limit: conf.batch_byte_limit,
