@@ -15,7 +15,10 @@ SIZES = {"100": 100, "1k": 1024, "10k": 10240}
 PRODUCED = {"100": 1_500_000, "1k": 250_000, "10k": 30_000}
 # Readers connect anew for each window; with so many messages that is little beside reading them.
 CONSUMED = {"100": 4_000_000, "1k": 1_000_000, "10k": 100_000}
-CODECS = ["none", "snappy", "gzip"]
+CODECS = ["none", "snappy", "gzip", "lz4", "zstd"]
+# Codecs cost: so many times fewer messages take as long.
+PRODUCE_COST = {"none": 1, "snappy": 2, "lz4": 2, "zstd": 5, "gzip": 10}
+CONSUME_COST = {"none": 1, "snappy": 2, "lz4": 2, "zstd": 4, "gzip": 4}
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,7 @@ def _produce():
                     name = _name("produce", size, batch, codec, acks)
                     # The floor knows no idempotence.
                     who = [c for c in ALL if acks == "1" or c != "floor"]
-                    # Codecs cost: fewer messages take as long.
-                    n = count if codec == "none" else count // (2 if codec == "snappy" else 10)
+                    n = count // PRODUCE_COST[codec]
                     yield Case(name, "produce", SIZES[size], n, tuple(who), codec=codec, acks=acks, batch=batch)
 
 
@@ -70,7 +72,7 @@ def _consume():
     for size, count in CONSUMED.items():
         for batch in ["default", "tuned"]:
             for codec in CODECS:
-                n = count if codec == "none" else count // (2 if codec == "snappy" else 4)
+                n = count // CONSUME_COST[codec]
                 yield Case(_name("consume", size, batch, codec, "1"), "consume", SIZES[size], n, who, codec=codec, batch=batch)
 
 

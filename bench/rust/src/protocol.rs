@@ -182,13 +182,15 @@ pub(crate) struct Batch {
     pub(crate) count: i32,
     base_timestamp: i64,
     last_timestamp: i64,
+    zstd: zstd::bulk::Compressor<'static>,
 }
 
 impl Batch {
     pub(crate) fn new(capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(capacity);
         bytes.resize(HEADER, 0);
-        Self { bytes, count: 0, base_timestamp: 0, last_timestamp: 0 }
+        let zstd = zstd::bulk::Compressor::new(3).expect("level 3 is the default");
+        Self { bytes, count: 0, base_timestamp: 0, last_timestamp: 0, zstd }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -235,6 +237,20 @@ impl Batch {
                 out.truncate(HEADER + n);
                 self.bytes = out;
                 2
+            }
+            "lz4" => {
+                let mut info = lz4_flex::frame::FrameInfo::new();
+                info.block_size = lz4_flex::frame::BlockSize::Max64KB;
+                let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, vec![0; HEADER]);
+                encoder.write_all(&self.bytes[HEADER..])?;
+                self.bytes = encoder.finish()?;
+                3
+            }
+            "zstd" => {
+                let mut out = vec![0; HEADER];
+                out.extend(self.zstd.compress(&self.bytes[HEADER..])?);
+                self.bytes = out;
+                4
             }
             other => return Err(format!("the floor has no {other}").into()),
         };
@@ -289,6 +305,16 @@ impl Fetched<'_> {
             }
             2 => {
                 decompressed = unsnap(body)?;
+                &decompressed
+            }
+            3 => {
+                let mut out = Vec::with_capacity(body.len() * 4);
+                lz4_flex::frame::FrameDecoder::new(body).read_to_end(&mut out)?;
+                decompressed = out;
+                &decompressed
+            }
+            4 => {
+                decompressed = zstd::decode_all(body)?;
                 &decompressed
             }
             other => return Err(format!("the floor has no codec {other}").into()),

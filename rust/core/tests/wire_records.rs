@@ -3,9 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use kafka_fast::config::Codec;
 use kafka_fast::wire::batch::{HEADER_LEN, recycle, restamp};
-use kafka_fast::wire::{
-    Batch, BatchBuilder, BatchError, Batches, CodecError, Header, ProducerStamp, Record, RecordRef,
-};
+use kafka_fast::wire::{Batch, BatchBuilder, BatchError, Batches, Header, ProducerStamp, Record, RecordRef};
 use kafka_protocol::records as kp;
 use proptest::collection::vec;
 use proptest::option;
@@ -59,7 +57,13 @@ fn records() -> impl Strategy<Value = Vec<Owned>> {
 }
 
 fn codec() -> impl Strategy<Value = Codec> {
-    prop_oneof![Just(Codec::None), Just(Codec::Gzip), Just(Codec::Snappy)]
+    let all = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+    prop::sample::select(all.into_iter().filter(|codec| codec.is_built_in()).collect::<Vec<_>>())
+}
+
+/// Those that the oracle has too. Its zstd would be the same library as ours.
+fn common_codec() -> impl Strategy<Value = Codec> {
+    prop::sample::select(vec![Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4])
 }
 
 fn stamp() -> impl Strategy<Value = Option<ProducerStamp>> {
@@ -201,7 +205,7 @@ proptest! {
     }
 
     #[test]
-    fn the_oracle_reads_what_we_write(records in records(), codec in codec(), stamp in stamp()) {
+    fn the_oracle_reads_what_we_write(records in records(), codec in common_codec(), stamp in stamp()) {
         let mut bytes = finish(build(&records, Vec::new()), codec, stamp);
         let set = kp::RecordBatchDecoder::decode(&mut bytes).unwrap();
         prop_assert_eq!((set.version, bytes.len()), (2, 0));
@@ -225,7 +229,7 @@ proptest! {
     #[test]
     fn we_read_what_the_oracle_writes(
         records in records(),
-        compression in prop_oneof![Just(kp::Compression::None), Just(kp::Compression::Gzip), Just(kp::Compression::Snappy)],
+        codec in common_codec(),
         base in 0..1_i64 << 40,
         gaps in vec(1..50_i64, 80),
         flags in any::<(bool, bool)>(),
@@ -251,6 +255,12 @@ proptest! {
             }
         }).collect();
         let mut bytes = BytesMut::new();
+        let compression = match codec {
+            Codec::Gzip => kp::Compression::Gzip,
+            Codec::Snappy => kp::Compression::Snappy,
+            Codec::Lz4 => kp::Compression::Lz4,
+            Codec::None | Codec::Zstd => kp::Compression::None,
+        };
         let options = kp::RecordEncodeOptions { version: 2, compression };
         kp::RecordBatchEncoder::encode(&mut bytes, &theirs, &options).unwrap();
         let batch = only_batch(&bytes.freeze());
@@ -356,9 +366,12 @@ fn old_formats_are_named() {
 
 #[test]
 fn a_codec_that_is_not_there_is_named() {
-    for (attribute, name) in [(3, "lz4"), (4, "zstd")] {
-        let error = first_error(&forge(&small_batch(), &[(22, &[attribute])]));
-        assert!(error.to_string().contains(name) && error.to_string().contains("offset 0"), "{error}");
+    for attribute in [5, 6, 7] {
+        let error = first_error(&forge(&small_batch(), &[(22, &[attribute])])).to_string();
+        assert!(
+            error.contains(&format!("codec number {attribute}")) && error.contains("offset 0"),
+            "{error}"
+        );
     }
 }
 
@@ -381,7 +394,7 @@ fn control_batches_are_flagged() {
 
 #[test]
 fn a_batch_that_compaction_emptied_moves_the_reader_on() {
-    for attribute in [0, 1, 2] {
+    for attribute in [0, 1, 2, 3, 4] {
         let bytes = small_batch().slice(..HEADER_LEN);
         let length = (HEADER_LEN - 12) as u32;
         let bytes = forge(
@@ -441,21 +454,6 @@ fn header_lists_that_lie_are_errors() {
     ] {
         let (good, errors) = read_to_the_end(&forge(&bytes, &[(at, &[byte])]), LIMIT);
         assert_eq!((good, errors.len()), (0, 1), "{what}");
-    }
-}
-
-#[test]
-fn a_bomb_costs_no_more_than_the_limit() {
-    let zeros = vec![0; 32 << 20];
-    for codec in [Codec::Gzip, Codec::Snappy] {
-        let mut builder = BatchBuilder::with_capacity(33 << 20);
-        builder.append(0, &Record::value(&zeros));
-        let bytes = builder.seal(codec).finish();
-        assert!(bytes.len() < 2 << 20, "{codec:?} {}", bytes.len());
-        let error = only_batch(&bytes).open(1 << 20).unwrap_err();
-        assert_eq!(error, BatchError::Codec { offset: 0, cause: CodecError::TooLarge { limit: 1 << 20 } });
-        assert!(error.to_string().contains("decompress-limit"), "{error}");
-        assert_eq!(only_batch(&bytes).open(LIMIT).unwrap().records().count(), 1);
     }
 }
 

@@ -96,7 +96,57 @@ pub enum Codec {
     Gzip,
     /// snappy, one raw block a batch.
     Snappy,
+    /// lz4, one frame a batch.
+    Lz4,
+    /// zstd, one frame a batch. Needs the cargo feature `zstd`, which is on by default: [`Config::check`] refuses it without,
+    /// and [`BatchBuilder::seal`](crate::wire::BatchBuilder::seal) leaves records plain.
+    Zstd,
 }
+
+impl Codec {
+    /// Its name, as settings and other clients have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Whether this build has it.
+    pub const fn is_built_in(self) -> bool {
+        !matches!(self, Self::Zstd) || cfg!(feature = "zstd")
+    }
+}
+
+/// A codec and how hard it tries. From a [`Codec`] alone: at the default level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Compression {
+    /// The codec.
+    pub codec: Codec,
+    /// The level, in the numbers of the codec's settings ([`SETTINGS`]). Means nothing to codecs that have one only: none,
+    /// snappy and lz4.
+    pub level: i32,
+}
+
+impl From<Codec> for Compression {
+    fn from(codec: Codec) -> Self {
+        let level = match codec {
+            Codec::None | Codec::Snappy => 0,
+            Codec::Gzip => GZIP_LEVEL,
+            Codec::Lz4 => LZ4_LEVEL,
+            Codec::Zstd => ZSTD_LEVEL,
+        };
+        Self { codec, level }
+    }
+}
+
+// The defaults of kafka-clients (KIP-390).
+const GZIP_LEVEL: i32 = -1;
+const LZ4_LEVEL: i32 = 9;
+const ZSTD_LEVEL: i32 = 3;
 
 /// How a broker is spoken to (`security.protocol`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +177,12 @@ pub struct Config {
     pub acks: Acks,
     /// Compression of produced batches.
     pub codec: Codec,
+    /// How hard gzip tries, 1 to 9; -1 is its default, 6.
+    pub gzip_level: i32,
+    /// kafka-clients' level of lz4, 1 to 17. Without effect: there is only the fast one, which kafka-clients takes at 9.
+    pub lz4_level: i32,
+    /// How hard zstd tries, -131072 to 22.
+    pub zstd_level: i32,
     /// Longest wait for more records before a batch goes. `None`: adaptive, at most 5 ms.
     pub linger: Option<Duration>,
     /// Records after which a batch goes.
@@ -198,6 +254,9 @@ impl Default for Config {
             client_id: "kafka-fast".to_owned(),
             acks: Acks::Leader,
             codec: Codec::None,
+            gzip_level: GZIP_LEVEL,
+            lz4_level: LZ4_LEVEL,
+            zstd_level: ZSTD_LEVEL,
             linger: None,
             batch_num_messages: 100_000,
             batch_bytes: 1_000_000,
@@ -258,13 +317,16 @@ pub enum ConfigError {
     /// `acks` has a number no broker knows.
     #[error("acks must be 0, 1 or all, got {0}")]
     BadAcks(String),
-    /// The codec is one this version does not speak.
-    #[error("{name}: \"{value}\" is not supported yet; use none, gzip or snappy")]
+    /// The codec is one this build does not have.
+    #[error(
+        "{name}: {codec} is not in this build of kafka-fast; build it with the cargo feature {codec}, or use none, gzip, \
+         snappy or lz4"
+    )]
     UnsupportedCodec {
         /// The setting as written.
         name: &'static str,
         /// The codec asked for.
-        value: String,
+        codec: &'static str,
     },
     /// A way of speaking to brokers that this version does not know.
     #[error("security.protocol: {0} is not supported yet; use PLAINTEXT")]
@@ -300,8 +362,22 @@ impl Config {
         table::find(name).map(|setting| (setting.get)(self))
     }
 
+    /// The codec and its level.
+    pub fn compression(&self) -> Compression {
+        let level = match self.codec {
+            Codec::None | Codec::Snappy => Compression::from(self.codec).level,
+            Codec::Gzip => self.gzip_level,
+            Codec::Lz4 => self.lz4_level,
+            Codec::Zstd => self.zstd_level,
+        };
+        Compression { codec: self.codec, level }
+    }
+
     /// Checks what only shows when all settings are known. `connect` calls it.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.codec.is_built_in() {
+            return Err(ConfigError::UnsupportedCodec { name: "codec", codec: self.codec.name() });
+        }
         let contradiction = |text: &str| Err(ConfigError::Contradiction(text.to_owned()));
         if self.heartbeat * 2 > self.lease {
             return contradiction(

@@ -94,24 +94,64 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         name: "codec",
         aliases: &["compression.type"],
-        doc: "Compression of produced batches: none (0), gzip (1), snappy (2).",
+        doc: "Compression of produced batches: none (0), gzip (1), snappy (2), lz4 (3), zstd (4).",
         set: |c, name, v| {
-            c.codec = match v.to_ascii_lowercase().as_str() {
+            let codec = match v.to_ascii_lowercase().as_str() {
                 "none" | "0" => Codec::None,
                 "gzip" | "1" => Codec::Gzip,
                 "snappy" | "2" => Codec::Snappy,
-                "lz4" | "zstd" => return Err(ConfigError::UnsupportedCodec { name, value: v.to_owned() }),
+                "lz4" | "3" => Codec::Lz4,
+                "zstd" | "4" => Codec::Zstd,
                 _ => {
-                    return Err(ConfigError::BadValue {
-                        name,
-                        value: v.to_owned(),
-                        expected: "a codec (none, gzip, snappy)",
-                    });
+                    let expected = "a codec (none, gzip, snappy, lz4, zstd)";
+                    return Err(ConfigError::BadValue { name, value: v.to_owned(), expected });
                 }
             };
+            if !codec.is_built_in() {
+                return Err(ConfigError::UnsupportedCodec { name, codec: codec.name() });
+            }
+            c.codec = codec;
             Ok(())
         },
-        get: |c| format!("{:?}", c.codec).to_ascii_lowercase(),
+        get: |c| c.codec.name().to_owned(),
+    },
+    Setting {
+        name: "compression.gzip.level",
+        aliases: &[],
+        doc: "How hard gzip tries: 1 (fast) to 9 (small), or -1, its default, which is 6.",
+        set: |c, name, v| {
+            let expected = "a level of gzip (1 to 9, or -1 for its default)";
+            c.gzip_level = level(name, v, |n| n == -1 || (1..=9).contains(&n), expected)?;
+            Ok(())
+        },
+        get: |c| c.gzip_level.to_string(),
+    },
+    Setting {
+        name: "compression.lz4.level",
+        aliases: &[],
+        // kafka-clients has the slow ones too. To refuse them would stop programs that would only send more bytes: they are
+        // accepted, and a warning at connect says that it makes no difference.
+        doc: "1 to 17, without effect: there is only the fast level, which kafka-clients takes at its default, 9.",
+        set: |c, name, v| {
+            c.lz4_level = level(name, v, |n| (1..=17).contains(&n), "a level of lz4 (1 to 17)")?;
+            c.ignored.retain(|ignored| ignored != name);
+            if c.lz4_level != Config::default().lz4_level {
+                c.ignored.push(name.to_owned());
+            }
+            Ok(())
+        },
+        get: |c| c.lz4_level.to_string(),
+    },
+    Setting {
+        name: "compression.zstd.level",
+        aliases: &[],
+        doc: "How hard zstd tries: -131072 (fast) to 22 (small). From 19 on with tens of MB of memory a batch at work.",
+        set: |c, name, v| {
+            let expected = "a level of zstd (-131072 to 22)";
+            c.zstd_level = level(name, v, |n| (-131_072..=22).contains(&n), expected)?;
+            Ok(())
+        },
+        get: |c| c.zstd_level.to_string(),
     },
     Setting {
         name: "queue-buffering-max-ms",
@@ -426,6 +466,16 @@ fn millis(name: &'static str, value: &str) -> Result<Duration, ConfigError> {
     Ok(Duration::from_millis(n))
 }
 
+fn level(
+    name: &'static str,
+    value: &str,
+    is_known: fn(i32) -> bool,
+    expected: &'static str,
+) -> Result<i32, ConfigError> {
+    let known = value.parse().ok().filter(|n| is_known(*n));
+    known.ok_or_else(|| ConfigError::BadValue { name, value: value.to_owned(), expected })
+}
+
 fn flag(name: &'static str, value: &str) -> Result<bool, ConfigError> {
     match value {
         "true" => Ok(true),
@@ -468,6 +518,73 @@ mod tests {
         assert_eq!(text(c.set("zzz", "1")), "Unknown setting \"zzz\"");
         c.set("key.serializer", "x").unwrap();
         assert_eq!(c.ignored, ["key.serializer"]);
+    }
+
+    #[test]
+    fn codecs_are_set_by_name_or_number() {
+        let codecs = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+        for (number, codec) in codecs.into_iter().enumerate().filter(|(_, codec)| codec.is_built_in()) {
+            for text in [codec.name().to_owned(), codec.name().to_uppercase(), number.to_string()] {
+                let mut c = Config::default();
+                c.set("compression.type", &text).unwrap();
+                assert_eq!((c.codec, c.get("codec").unwrap().as_str()), (codec, codec.name()));
+                assert_eq!(c.compression(), codec.into(), "the default level");
+            }
+        }
+        let error = Config::default().set("codec", "brotli").unwrap_err().to_string();
+        assert_eq!(error, "codec: \"brotli\" is not a codec (none, gzip, snappy, lz4, zstd)");
+    }
+
+    #[test]
+    fn levels_have_the_ranges_of_kafka_clients() {
+        for (codec, good, bad, range) in [
+            (
+                Codec::Gzip,
+                &["-1", "1", "9"][..],
+                &["0", "10", "-2", "fast"],
+                "(1 to 9, or -1 for its default)",
+            ),
+            (Codec::Lz4, &["1", "9", "17"], &["0", "18", "-1", ""], "(1 to 17)"),
+            (Codec::Zstd, &["-131072", "0", "22"], &["-131073", "23", "3.5", "+-1"], "(-131072 to 22)"),
+        ] {
+            let name = format!("compression.{}.level", codec.name());
+            let mut c = Config { codec, ..Config::default() };
+            for value in good {
+                c.set(&name, value).unwrap();
+                assert_eq!(
+                    (c.get(&name).unwrap(), c.compression().level.to_string()),
+                    (value.to_string(), value.to_string())
+                );
+            }
+            for value in bad {
+                let error = c.set(&name, value).unwrap_err().to_string();
+                let wanted = format!("{name}: \"{value}\" is not a level of {} {range}", codec.name());
+                assert_eq!(error, wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_of_lz4_that_changes_nothing_is_said_so() {
+        let mut c = Config::default();
+        c.set("compression.lz4.level", "9").unwrap();
+        assert!(c.ignored.is_empty(), "the default means the same here");
+        for level in ["17", "1"] {
+            c.set("compression.lz4.level", level).unwrap();
+            assert_eq!(c.ignored, ["compression.lz4.level"]);
+        }
+        c.set("compression.lz4.level", "9").unwrap();
+        assert!(c.ignored.is_empty());
+    }
+
+    #[test]
+    #[cfg(not(feature = "zstd"))]
+    fn a_codec_that_is_not_built_in_is_refused() {
+        let mut c = Config::default();
+        let error = c.set("codec", "zstd").unwrap_err().to_string();
+        assert!(error.contains("cargo feature zstd"), "{error}");
+        c.codec = Codec::Zstd;
+        assert!(c.check().unwrap_err().to_string().contains("cargo feature zstd"));
     }
 
     #[test]

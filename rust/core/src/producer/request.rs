@@ -10,13 +10,17 @@ use super::sender::{Flight, Turn};
 use super::settle;
 use super::shared::{Broker, Shared};
 use crate::cluster::Purpose;
-use crate::config::{Acks, Codec};
+use crate::config::{Acks, Codec, Compression};
 use crate::net::{CallError, Connection};
 use crate::wire::messages::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use crate::wire::{BatchBuilder, ProducerStamp, Uuid, batch};
 
 /// Batches of at least this size are compressed on a blocking thread: gzip needs 10 ms for a megabyte.
 const BLOCKING_BYTES_MIN: usize = 32 << 10;
+/// From this level on zstd needs 100 ms and more for a megabyte ...
+const ZSTD_LEVEL_SLOW: i32 = 13;
+/// ... and leaves the network's threads alone from this size on.
+const BLOCKING_BYTES_MIN_SLOW: usize = 2 << 10;
 
 /// Sends the flights in one request and settles them. Dropped in the middle, each batch ends as possibly written.
 pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: Vec<Flight>, turn: Turn) {
@@ -40,7 +44,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>, mut flights: V
 
 /// Makes the batches ready for the wire and puts them into a request.
 pub(super) async fn prepare(shared: &Shared, flights: &mut [Flight]) -> ProduceRequest {
-    compress(shared.settings.codec, flights).await;
+    compress(shared, flights).await;
     shared.counters.requests.add(1);
     build(shared, flights)
 }
@@ -71,19 +75,26 @@ async fn call(
     }
 }
 
-/// Turns plain bodies into finished ones, large ones on blocking threads, side by side.
-async fn compress(codec: Codec, flights: &mut [Flight]) {
+/// Turns plain bodies into finished ones, large ones on blocking threads, side by side: as many at once as there are cores.
+async fn compress(shared: &Shared, flights: &mut [Flight]) {
+    let compression = shared.settings.compression;
+    let blocking_bytes_min = blocking_bytes_min(compression);
     let mut jobs = Vec::new();
     for (index, flight) in flights.iter_mut().enumerate() {
         let stamp = flight.ticket.stamp();
         let body = std::mem::replace(&mut flight.batch.body, Body::Taken);
         flight.batch.body = match body {
-            Body::Plain(builder) if codec != Codec::None && builder.len() >= BLOCKING_BYTES_MIN => {
-                let job = tokio::task::spawn_blocking(move || finish(builder, codec, stamp));
+            Body::Plain(builder) if builder.len() >= blocking_bytes_min => {
+                let permit = Arc::clone(&shared.compressing).acquire_owned().await;
+                let job = tokio::task::spawn_blocking(move || {
+                    let bytes = finish(builder, compression, stamp);
+                    drop(permit);
+                    bytes
+                });
                 jobs.push((index, job));
                 Body::Taken
             }
-            Body::Plain(builder) => Body::Finished(finish(builder, codec, stamp), stamp),
+            Body::Plain(builder) => Body::Finished(finish(builder, compression, stamp), stamp),
             Body::Finished(bytes, old) if old != stamp => {
                 Body::Finished(batch::restamp(bytes, stamp.map(wire_stamp)), stamp)
             }
@@ -107,8 +118,17 @@ async fn compress(codec: Codec, flights: &mut [Flight]) {
     }
 }
 
-fn finish(builder: BatchBuilder, codec: Codec, stamp: Option<Stamp>) -> Bytes {
-    let mut sealed = builder.seal(codec);
+/// Batches of so many bytes and more are for a blocking thread.
+fn blocking_bytes_min(compression: Compression) -> usize {
+    match compression {
+        Compression { codec: Codec::None, .. } => usize::MAX,
+        Compression { codec: Codec::Zstd, level: ZSTD_LEVEL_SLOW.. } => BLOCKING_BYTES_MIN_SLOW,
+        _ => BLOCKING_BYTES_MIN,
+    }
+}
+
+fn finish(builder: BatchBuilder, compression: Compression, stamp: Option<Stamp>) -> Bytes {
+    let mut sealed = builder.seal(compression);
     sealed.stamp(stamp.map(wire_stamp));
     sealed.finish()
 }

@@ -8,10 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::TopicId;
@@ -28,7 +29,7 @@ use super::table::Table;
 use super::time::Time;
 use super::topic::{NO_NODE, Partition, Topic};
 use crate::cluster::{Cluster, TopicMeta};
-use crate::config::{Acks, Codec, Config};
+use crate::config::{Acks, Compression, Config};
 
 /// A broker that failed is chosen again when nothing was tried with it for so long; more than the longest back-off.
 const TRY_AGAIN: Duration = Duration::from_secs(3);
@@ -36,7 +37,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(3);
 /// The settings that matter after connect.
 pub(super) struct Settings {
     pub(super) acks: Acks,
-    pub(super) codec: Codec,
+    pub(super) compression: Compression,
     pub(super) linger: Option<Duration>,
     pub(super) batch_bytes: usize,
     pub(super) batch_byte_limit: usize,
@@ -57,6 +58,9 @@ pub(super) struct Shared {
     pub(super) gates: Gates,
     pub(super) linger: Linger,
     pub(super) delay: Delay,
+    /// A permit per core for those who compress. A request may have hundreds of batches, and each at work takes a thread and
+    /// a codec's context: up to some hundred MB, as the codec's level wants it.
+    pub(super) compressing: Arc<Semaphore>,
     pub(super) counters: Arc<Counters>,
     /// Who the producer is; senders wait while it is being asked for.
     pub(super) identity: watch::Sender<Standing>,
@@ -94,7 +98,7 @@ impl Shared {
     pub(super) fn new(conf: &Config, cluster: Cluster) -> Arc<Self> {
         let settings = Settings {
             acks: conf.acks,
-            codec: conf.codec,
+            compression: conf.compression(),
             linger: conf.linger,
             batch_bytes: conf.batch_bytes,
             batch_byte_limit: conf.batch_byte_limit,
@@ -113,6 +117,7 @@ impl Shared {
             gates: Gates::new(),
             linger: Linger::default(),
             delay: Delay::default(),
+            compressing: Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, usize::from))),
             counters: Arc::default(),
             identity: watch::Sender::new(Standing::Asking),
             no_identity_since_us: AtomicU64::new(0),

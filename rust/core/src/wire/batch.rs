@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::codec;
-use crate::config::Codec;
+use crate::config::Compression;
 
 /// Bytes of a batch before its first record.
 pub const HEADER_LEN: usize = 61;
@@ -229,12 +229,13 @@ impl BatchBuilder {
         }
     }
 
-    /// Closes the batch and compresses its records; they stay as they are when that does not make them smaller.
+    /// Closes the batch and compresses its records by a codec, at its default level or a given one; they stay as they are
+    /// when that does not make them smaller. Blocks as long as the codec takes.
     ///
     /// # Panics
     /// If the batch is empty: no broker accepts one.
-    pub fn seal(self, codec: Codec) -> SealedBatch {
-        self.seal_sparing(codec).0
+    pub fn seal(self, compression: impl Into<Compression>) -> SealedBatch {
+        self.seal_sparing(compression).0
     }
 
     /// As [`seal`](Self::seal), and hands out the buffer of the plain records when the batch has no more use for it: the
@@ -242,10 +243,11 @@ impl BatchBuilder {
     ///
     /// # Panics
     /// If the batch is empty: no broker accepts one.
-    pub fn seal_sparing(self, codec: Codec) -> (SealedBatch, Option<Vec<u8>>) {
+    pub fn seal_sparing(self, compression: impl Into<Compression>) -> (SealedBatch, Option<Vec<u8>>) {
         assert!(self.count > 0, "an empty batch cannot be sealed");
-        let smaller = codec::compress(codec, &self.buf[HEADER_LEN..], HEADER_LEN);
-        let attributes = if smaller.is_some() { codec::attribute(codec) } else { 0 };
+        let compression = compression.into();
+        let smaller = codec::compress(compression, &self.buf[HEADER_LEN..], HEADER_LEN);
+        let attributes = if smaller.is_some() { codec::attribute(compression.codec) } else { 0 };
         let (buf, spare) = match smaller {
             Some(smaller) => (smaller, Some(self.buf)),
             None => (self.buf, None),

@@ -21,7 +21,11 @@ public class KafkaConf {
         /** gzip. */
         GZIP,
         /** snappy. */
-        SNAPPY
+        SNAPPY,
+        /** lz4, at its fast level, the one of kafka-clients' default: {@code compression.lz4.level} makes no difference. */
+        LZ4,
+        /** zstd. */
+        ZSTD
     }
 
     /** Settings whose value is a text even when it looks like a number. */
@@ -171,7 +175,8 @@ public class KafkaConf {
     }
 
     /**
-     * {@code codec}: how batches are compressed. Default NONE.
+     * {@code codec}: how batches are compressed. Default NONE. How hard it tries say {@code compression.gzip.level} (1 to 9; -1, the
+     * default, is 6) and {@code compression.zstd.level} (-131072 to 22; default 3). A batch that does not shrink is sent as it is.
      *
      * @param codec the codec, not null
      */

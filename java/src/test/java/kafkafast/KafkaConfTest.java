@@ -23,6 +23,8 @@ public class KafkaConfTest {
         assertEquals("Unknown setting \"batch.num.messages\"; did you mean batch-num-messages?", refusal(() -> conf.set("batch.num.messages", 1)));
         assertEquals("acks must be 0, 1 or all, got 2", refusal(() -> conf.setAcks(2)));
         assertEquals("linger.ms: \"5s\" is not a number of milliseconds", refusal(() -> conf.set("linger.ms", "5s")));
+        assertEquals("codec: \"br\" is not a codec (none, gzip, snappy, lz4, zstd)", refusal(() -> conf.set("codec", "br")));
+        assertEquals("compression.zstd.level: \"23\" is not a level of zstd (-131072 to 22)", refusal(() -> conf.set("compression.zstd.level", 23)));
         assertThrows(IllegalArgumentException.class, () -> conf.set("acks", null));
         assertThrows(IllegalArgumentException.class, () -> conf.set("client-id", "a\0b"));
         assertEquals("a setting that was refused changes nothing", 1, conf.getAcks());

@@ -33,7 +33,7 @@ import org.junit.Test;
  */
 public class StrangersTest {
     /** All that there are in {@link KafkaConf.CODEC}. */
-    private static final String[] CODECS = {"none", "gzip", "snappy"};
+    private static final String[] CODECS = {"none", "gzip", "snappy", "lz4", "zstd"};
     private static final int PARTITIONS = 3;
     /** A batch of fewer bytes may stay plain: it is sent compressed only when that makes it smaller. */
     private static final int SMALL = 1000;
@@ -338,7 +338,7 @@ public class StrangersTest {
 
     @Test
     public void batchesTheBrokerCompressedAgain() throws Exception {
-        for (String[] codecs : new String[][] {{"none", "gzip"}, {"gzip", "snappy"}, {"snappy", "uncompressed"}}) {
+        for (String[] codecs : new String[][] {{"none", "gzip"}, {"gzip", "snappy"}, {"snappy", "lz4"}, {"lz4", "zstd"}, {"zstd", "uncompressed"}}) {
             String topic = strangers.topic("again", PARTITIONS, "compression.type", codecs[1]);
             List<Row> sent = sorted(send(conf(codecs[0], "all"), topic, varieties(), new long[PARTITIONS]));
             for (LogDump.Batch batch : LogDump.of(broker.segments(topic)).get(topic + "-0")) {
