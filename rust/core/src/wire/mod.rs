@@ -17,6 +17,7 @@ mod encoder;
 mod error_code;
 mod header;
 mod message;
+mod prefetch;
 mod secret;
 
 pub mod batch;

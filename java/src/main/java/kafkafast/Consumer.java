@@ -30,6 +30,8 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
     private final long handle;
     /** The state holds them as long as it is open: threads, which outlive consumers, must not hold their buffers. */
     private final ThreadLocal<WeakReference<Slot>> slots = new ThreadLocal<>();
+    /** The slot of the thread that read first, often the only one, found without a look into the thread's table. Others may see it late. */
+    private WeakReference<Slot> first = new WeakReference<>(null);
     private volatile String[] topicNames = new String[0];
 
     private Consumer(long handle) {
@@ -217,7 +219,11 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         if (slot == null && !state.isClosed()) {
             slot = state.open();
             if (slot != null) {
-                slots.set(new WeakReference<>(slot));
+                WeakReference<Slot> found = new WeakReference<>(slot);
+                slots.set(found);
+                if (first.get() == null) {
+                    first = found;
+                }
             }
         }
         return slot;
@@ -225,6 +231,10 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
 
     /** This thread's slot, if it has one. */
     private Slot known() {
+        Slot mine = first.get();
+        if (mine != null && mine.owner.get() == Thread.currentThread()) {
+            return mine;
+        }
         WeakReference<Slot> slot = slots.get();
         return slot == null ? null : slot.get();
     }
@@ -423,6 +433,9 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
                     acknowledge(slot);
                 }
                 slots.remove();
+                if (first.get() == slot) {
+                    first = new WeakReference<>(null);
+                }
                 state.close(slot);
             }
         } finally {
