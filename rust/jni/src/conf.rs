@@ -51,7 +51,7 @@ pub(crate) fn parse_group(pairs: &str) -> Result<GroupConf, Failure> {
             "port" => conf.port = value.parse().map_err(|_| bad())?,
             "database" => conf.database = value.parse().map_err(|_| bad())?,
             "user" => conf.user = Some(value.to_owned()),
-            "password" => conf.password = Some(value.to_owned()),
+            "password" => conf.password = Some(value.into()),
             "timeout" => conf.timeout = Duration::from_millis(value.parse().map_err(|_| bad())?),
             "mirror" => conf.mirror = value.parse().map_err(|_| bad())?,
             _ => return Err(bad()),
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(plain, RedisConf::new("h", 6379, "g"));
         let text = "group\0g\0host\0h\0port\x001\0database\x003\0user\0u\0password\0p w\0timeout\x002500\0mirror\0false\0";
         let GroupConf::Redis(all) = parse_group(text).unwrap() else { panic!() };
-        assert_eq!((all.database, all.user.as_deref(), all.password.as_deref()), (3, Some("u"), Some("p w")));
+        assert_eq!((all.database, all.user.as_deref(), all.password), (3, Some("u"), Some("p w".into())));
         assert_eq!((all.timeout, all.mirror), (Duration::from_millis(2500), false));
         assert_eq!(parse_group("group\0g\0host\0h\0port\x00x\0").unwrap_err().kind, ErrorKind::Internal);
         assert_eq!(parse_group("grup\0g\0").unwrap_err().kind, ErrorKind::Internal);

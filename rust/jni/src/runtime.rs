@@ -9,9 +9,11 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::env::Failure;
 
-/// Threads that run tasks. Two are enough for what is left when copying, compressing and waiting are elsewhere.
+/// Threads that run tasks. One is enough for what is left when copying, compressing and waiting are elsewhere, and wakes less
+/// often than two. So no task may keep it: what takes long yields, or is for a blocking thread.
 const WORKERS: usize = 1;
-/// Threads for blocking calls; only name resolution makes them.
+/// Threads for blocking calls: large batches to compress, of which a producer has no more at once than there are cores, and
+/// name resolution.
 const MAX_BLOCKING: usize = 8;
 /// How long an idle blocking thread lives, and how long the end of the runtime waits for the others.
 const THREAD_GRACE: Duration = Duration::from_secs(1);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::wire::Secret;
+
 /// A group that lives in Redis, and how to reach that Redis.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -17,8 +19,8 @@ pub struct RedisConf {
     pub database: u32,
     /// The ACL user; none: Redis's default user.
     pub user: Option<String>,
-    /// The password, if Redis wants one.
-    pub password: Option<String>,
+    /// The password, if Redis wants one: `Some("text".into())`. `{:?}` does not show it.
+    pub password: Option<Secret<String>>,
     /// The longest wait for Redis to accept a connection or to answer, 1 s by default. What was said is said again then.
     pub timeout: Duration,
     /// Whether positions are committed to Kafka's own group of the same name too (every `offset-commit-freq`), where every
@@ -50,14 +52,28 @@ impl RedisConf {
 }
 
 impl fmt::Debug for RedisConf {
-    /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConf")
             .field("address", &self.address())
             .field("group", &self.group)
             .field("database", &self.database)
             .field("user", &self.user)
+            .field("password", &self.password)
             .field("mirror", &self.mirror)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let mut conf = RedisConf::new("", 6379, "g");
+        conf.password = Some("hunter2".into());
+        for shown in [format!("{conf:?}"), format!("{:?}", conf.password)] {
+            assert!(shown.contains("Some(<secret>)") && !shown.contains("hunter2"), "{shown}");
+        }
     }
 }

@@ -104,89 +104,52 @@ fn fail(shared: &Shared, partition: &Partition, expired: Vec<Batch>, obstacle: &
 
 #[cfg(test)]
 mod tests {
-    use super::super::append::Append;
-    use super::super::time::Time;
-    use super::super::topic::Topic;
-    use super::super::{Delivery, request, sender};
+    use super::super::tests::World;
+    use super::super::{request, sender};
     use super::*;
-    use crate::cluster::Cluster;
-    use crate::config::Config;
     use crate::net::CallError;
-    use crate::wire::Record;
-    use crate::wire::messages::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
 
-    struct World {
-        shared: Arc<Shared>,
-        topic: Arc<Topic>,
+    /// A producer with `delivery.timeout.ms=800`.
+    async fn world(leader_id: i32) -> World {
+        World::new(leader_id, 1, &[("delivery.timeout.ms", "800")]).await
     }
 
-    impl World {
-        /// A producer with `delivery.timeout.ms=800` of a topic with one partition, and a clock that stands at 0.
-        async fn new(leader_id: i32) -> Self {
-            let mut conf = Config::with_bootstrap("localhost:1").unwrap();
-            conf.lazy_connect = true;
-            conf.set("delivery.timeout.ms", "800").unwrap();
-            let cluster = Cluster::connect(&conf).await.unwrap();
-            let partitions = vec![MetadataResponsePartition { leader_id, ..Default::default() }];
-            let topic = MetadataResponseTopic { name: Some("data".into()), partitions, ..Default::default() };
-            cluster.take_in(&MetadataResponse { topics: vec![topic], ..Default::default() });
-            let mut shared = Shared::new(&conf, cluster);
-            Arc::get_mut(&mut shared).expect("nobody else has it yet").time = Time::by_hand();
-            let id = shared.register(&shared.cluster.cached_topic("data").unwrap());
-            let topic = Arc::clone(shared.topics.get(id.0).unwrap());
-            Self { shared, topic }
-        }
-
-        fn append(&self, at_us: u64) -> Delivery {
-            self.shared.time.set_us(at_us);
-            let record = Record { key: None, value: Some(b"x"), headers: &[] };
-            let append = Append { timestamp_ms: None, record: &record };
-            let mut delivery = None;
-            self.shared.append(&self.topic, Some(0), &append, &mut delivery).unwrap();
-            delivery.unwrap()
-        }
-
-        fn failed_at(&self, us: u64) -> u64 {
-            self.shared.time.set_us(us);
-            pass(&self.shared);
-            self.shared.counters.records_failed.get()
-        }
-
-        fn partition(&self) -> &Arc<Partition> {
-            self.topic.partitions.get(0).unwrap()
-        }
+    fn failed_at(world: &World, us: u64) -> u64 {
+        world.shared.time.set_us(us);
+        pass(&world.shared);
+        world.shared.counters.records_failed.get()
     }
 
     #[tokio::test]
     async fn a_record_fails_when_its_time_is_over_and_not_before() {
-        let world = World::new(-1).await;
-        let first = world.append(1_000);
-        world.shared.seal_now(world.partition(), false);
+        let world = world(-1).await;
+        let first = world.append(1_000, 0, b"x");
+        world.shared.seal_now(world.partition(0), false);
         // This one stays open.
-        let mut second = world.append(200_000);
-        assert_eq!(world.failed_at(800_999), 0);
-        assert_eq!(world.failed_at(801_000), 1);
+        let mut second = world.append(200_000, 0, b"x");
+        assert_eq!(failed_at(&world, 800_999), 0);
+        assert_eq!(failed_at(&world, 801_000), 1);
         let text = "The records of topic \"data\", partition 0 were not acknowledged within delivery.timeout.ms=800 \
                     (not sent): 69 bytes wait for partitions without a leader";
         assert_eq!(first.await.unwrap_err().to_string(), text);
         let waits = tokio::time::timeout(Duration::ZERO, &mut second).await;
         assert!(waits.is_err(), "{waits:?}");
-        assert_eq!(world.failed_at(1_000_000), 2);
+        assert_eq!(failed_at(&world, 1_000_000), 2);
         assert!(!second.await.unwrap_err().possibly_written());
         assert_eq!(world.shared.memory.used(), 0, "what has failed holds no memory");
     }
 
     #[tokio::test]
     async fn what_is_in_the_air_fails_when_it_comes_back_too_late() {
-        let world = World::new(1).await;
+        let world = world(1).await;
         let shared = &world.shared;
-        let delivery = world.append(1_000);
-        shared.seal_now(world.partition(), false);
-        shared.place(Arc::clone(world.partition()));
+        let delivery = world.append(1_000, 0, b"x");
+        shared.seal_now(world.partition(0), false);
+        shared.place(Arc::clone(world.partition(0)));
         let broker = shared.known_broker(1).expect("placing it made its leader known");
         let mut flights = sender::next_request(shared, &broker, None).expect("there is a batch");
         request::leaves(&mut flights);
-        assert_eq!(world.failed_at(900_000), 0, "it is in the air");
+        assert_eq!(failed_at(&world, 900_000), 0, "it is in the air");
         let (api, broker_name) = (crate::wire::ApiKey::Produce, Arc::from("localhost:1"));
         let after = Duration::from_millis(899);
         let error = CallError::Timeout { api, broker: broker_name, after, possibly_written: true };

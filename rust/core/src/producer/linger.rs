@@ -200,6 +200,12 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::super::sender::{self, Flight};
+    use super::super::settle;
+    use super::super::tests::World;
     use super::*;
 
     #[test]
@@ -207,9 +213,18 @@ mod tests {
         let us = |ms: u64| ms * 1000;
         assert_eq!(at(us(100), None, Some(0), us(100)), Due::Now);
         assert_eq!(at(us(100), None, Some(us(50)), us(100)), Due::Now);
-        assert_eq!(at(us(100), None, Some(us(99)), us(100)), Due::At(us(102)));
+        assert_eq!(at(us(100), None, Some(us(99)), us(100)), Due::At(us(104)));
         assert_eq!(at(us(100), None, None, us(101)), Due::At(us(105)));
         assert_eq!(at(us(100), None, None, us(105)), Due::Now);
+    }
+
+    #[test]
+    fn what_is_due_before_a_timer_could_end_goes_now() {
+        let slack = micros(SLACK);
+        assert_eq!(at(1_000, None, None, 6_000 - slack), Due::Now);
+        assert_eq!(at(1_000, None, None, 6_000 - slack - 1), Due::At(6_000));
+        assert_eq!(at(1_000, Some(Duration::from_millis(20)), None, 21_000 - slack - 1), Due::At(21_000));
+        assert_eq!(at(1_000, Some(Duration::MAX), None, u64::MAX / 2), Due::At(u64::MAX));
     }
 
     #[test]
@@ -218,5 +233,129 @@ mod tests {
         assert_eq!(at(1000, linger, Some(0), 1000), Due::At(21_000));
         assert_eq!(at(1000, linger, None, 21_000), Due::Now);
         assert_eq!(at(1000, Some(Duration::ZERO), None, 1000), Due::Now);
+    }
+
+    /// The task without its thread: its timer, and what wakes it.
+    struct Task {
+        world: World,
+        open: Vec<Arc<Partition>>,
+        timer: Option<u64>,
+        passes: u32,
+    }
+
+    impl Task {
+        /// `acks=0`: a request is settled without an answer.
+        async fn new(partitions: i32) -> Self {
+            let world = World::new(1, partitions, &[("acks", "0")]).await;
+            let mut task = Self { world, open: Vec::new(), timer: Some(0), passes: 0 };
+            task.run(0);
+            task
+        }
+
+        fn is_woken(&self) -> bool {
+            let mut notified = pin!(self.world.shared.linger.wake.notified());
+            notified.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        }
+
+        /// Runs it if it would run now. Timers end at a whole millisecond, late.
+        fn run(&mut self, now_us: u64) {
+            let shared = &self.world.shared;
+            shared.time.set_us(now_us);
+            if self.is_woken() | self.timer.is_some_and(|at| at.next_multiple_of(1_000) <= now_us) {
+                shared.linger.asleep.store(false, SeqCst);
+                self.timer = pass(shared, &mut self.open);
+                self.passes += 1;
+            }
+        }
+
+        /// What the sender puts into a request now.
+        fn send(&self) -> Option<Vec<Flight>> {
+            let shared = &self.world.shared;
+            shared.known_broker(1).and_then(|broker| sender::next_request(shared, &broker, None))
+        }
+
+        fn answered(&self, flights: Vec<Flight>) {
+            let shared = &self.world.shared;
+            let broker = shared.known_broker(1).unwrap();
+            settle::settle(shared, &broker, flights, Ok(None));
+            sender::requests_ended(shared, &broker, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_second_batch_of_a_stream_finds_the_task_awake() {
+        let mut task = Task::new(2).await;
+        assert_eq!(task.timer, None, "nothing is open");
+        let _ = task.world.append(10_000, 0, b"first");
+        task.run(10_000);
+        let first = task.send().expect("a lone record goes at once");
+        assert_eq!(task.timer, Some(15_000));
+        let passes = task.passes;
+        // The broker is at work, so this one waits for others, and for no wake-up.
+        let _ = task.world.append(12_000, 1, b"second");
+        for now in (12_000..16_500).step_by(100) {
+            task.run(now);
+            assert!(task.send().is_none(), "at {now}");
+        }
+        assert_eq!(task.passes, passes + 1, "the timer's");
+        assert_eq!(task.timer, Some(17_000));
+        task.run(17_000);
+        let second = task.send().expect("it is five milliseconds old");
+        assert_eq!(second[0].partition.index, 1);
+        // One more round, and the task sleeps until somebody comes.
+        task.run(22_000);
+        assert_eq!(task.timer, None);
+        task.answered(first);
+        task.answered(second);
+        task.run(23_000);
+        assert_eq!(task.timer, None, "who ends wakes nobody when nothing is open");
+        let _ = task.world.append(40_000, 0, b"third");
+        task.run(40_000);
+        assert!(task.send().is_some());
+    }
+
+    /// Whatever comes between: what its partition could send goes within five milliseconds and a timer's tick.
+    #[tokio::test]
+    async fn no_batch_stays_open_for_longer_than_it_may() {
+        const PARTITIONS: usize = 3;
+        let mut task = Task::new(PARTITIONS as i32).await;
+        let mut state = 1_u64;
+        let mut dice = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        let mut free_since = [0; PARTITIONS];
+        let mut under_way: Vec<(u64, Vec<Flight>)> = Vec::new();
+        // Times in which much happens, and such in which hardly anything does.
+        let (mut rare, mut slow, mut batches) = (10, 1_000, 0);
+        for now in (10_000..20_000_000).step_by(100) {
+            if now % 100_000 == 0 {
+                (rare, slow) = ([2, 10, 60, 300][dice(4) as usize], [300, 2_000, 20_000][dice(3) as usize]);
+            }
+            task.world.shared.time.set_us(now);
+            if dice(rare) == 0 {
+                let _ = task.world.append(now, dice(PARTITIONS as u64) as i32, b"x");
+            }
+            for (_, flights) in under_way.extract_if(.., |(at, _)| *at <= now) {
+                task.answered(flights);
+            }
+            task.run(now);
+            while under_way.len() < sender::REQUESTS_MAX
+                && let Some(flights) = task.send()
+            {
+                batches += flights.len();
+                under_way.push((now + dice(slow), flights));
+            }
+            for (index, free_since) in free_since.iter_mut().enumerate() {
+                let partition = task.world.partition(index as u32);
+                let opened = partition.opened_us.load(Relaxed);
+                if opened == 0 || partition.is_busy() {
+                    *free_since = now;
+                }
+                let may = micros(ADAPTIVE_MAX).max(opened.max(*free_since) - opened) + 1_100;
+                assert!(opened == 0 || now - opened <= may, "{index} is open since {opened}, it is {now}");
+            }
+        }
+        assert!(batches > 1_000, "{batches}");
     }
 }

@@ -76,10 +76,12 @@ async fn call(
 }
 
 /// Turns plain bodies into finished ones, large ones on blocking threads, side by side: as many at once as there are cores.
+/// Small ones here, but hundreds of them would keep all else waiting that this thread does: now and then it has its turn.
 async fn compress(shared: &Shared, flights: &mut [Flight]) {
     let compression = shared.settings.compression;
     let blocking_bytes_min = blocking_bytes_min(compression);
     let mut jobs = Vec::new();
+    let mut in_a_row = 0;
     for (index, flight) in flights.iter_mut().enumerate() {
         let stamp = flight.ticket.stamp();
         let body = std::mem::replace(&mut flight.batch.body, Body::Taken);
@@ -94,12 +96,19 @@ async fn compress(shared: &Shared, flights: &mut [Flight]) {
                 jobs.push((index, job));
                 Body::Taken
             }
-            Body::Plain(builder) => Body::Finished(finish(builder, compression, stamp), stamp),
+            Body::Plain(builder) => {
+                in_a_row += builder.len();
+                Body::Finished(finish(builder, compression, stamp), stamp)
+            }
             Body::Finished(bytes, old) if old != stamp => {
                 Body::Finished(batch::restamp(bytes, stamp.map(wire_stamp)), stamp)
             }
             body => body,
         };
+        if in_a_row >= blocking_bytes_min {
+            in_a_row = 0;
+            tokio::task::yield_now().await;
+        }
     }
     for (index, job) in jobs {
         match job.await {
@@ -165,5 +174,69 @@ fn build(shared: &Shared, flights: &mut [Flight]) -> ProduceRequest {
         acks: shared.settings.acks.wire(),
         timeout_ms: shared.settings.request_timeout.as_millis().min(i32::MAX as u128) as i32,
         topic_data: topics,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::ops::Range;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::super::sender::next_request;
+    use super::super::tests::World;
+    use super::*;
+
+    /// A request of a batch of each of some partitions.
+    fn flights(world: &World, partitions: Range<u32>, value: &[u8]) -> Vec<Flight> {
+        for index in partitions.clone() {
+            let _ = world.append(1_000, index as i32, value);
+            world.shared.seal_now(world.partition(index), false);
+            world.shared.place(Arc::clone(world.partition(index)));
+        }
+        let broker = world.shared.known_broker(1).expect("placing made the leader known");
+        let flights = next_request(&world.shared, &broker, None).expect("there are batches");
+        assert_eq!(flights.len(), partitions.len());
+        flights
+    }
+
+    fn count(request: &ProduceRequest) -> usize {
+        request.topic_data.iter().map(|topic| topic.partition_data.len()).sum()
+    }
+
+    #[tokio::test]
+    async fn hundreds_of_batches_do_not_keep_the_thread() {
+        // Each is too small for a thread of its own; all together they take as long as large ones.
+        let world = World::new(1, 40, &[("codec", "gzip")]).await;
+        let mut flights = flights(&world, 0..40, &[7; 20_000]);
+        let mut polls = 0;
+        let mut prepared = pin!(prepare(&world.shared, &mut flights));
+        let request = std::future::poll_fn(|context| {
+            polls += 1;
+            prepared.as_mut().poll(context)
+        });
+        assert_eq!(count(&request.await), 40);
+        assert!(polls >= 20, "others had only {polls} turns");
+    }
+
+    #[tokio::test]
+    async fn batches_that_wait_for_a_core_get_it_one_after_the_other() {
+        let world = World::new(1, 12, &[("codec", "gzip")]).await;
+        let compressing = &world.shared.compressing;
+        let cores = compressing.available_permits();
+        let others = Arc::clone(compressing).acquire_many_owned(cores as u32).await.unwrap();
+        let mut first = flights(&world, 0..6, &[7; 100_000]);
+        let mut second = flights(&world, 6..12, &[8; 100_000]);
+        {
+            let mut waiting = pin!(prepare(&world.shared, &mut second));
+            let polled = std::future::poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
+            assert!(polled.is_pending());
+            // Given up while it waits, it holds nobody up.
+        }
+        let both = async { tokio::join!(prepare(&world.shared, &mut first), async { drop(others) }) };
+        let (request, ()) = both.await;
+        assert_eq!(count(&request), 6);
+        assert_eq!(compressing.available_permits(), cores);
     }
 }

@@ -501,3 +501,34 @@ impl Scratch {
         out.truncate(before + self.end - begin);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of the short way's numbers on both sides of where it needs another byte, with each of the others.
+    #[test]
+    fn the_short_way_writes_what_the_long_one_writes() {
+        let lengths = (0..70).chain([7_990, 7_999, 8_000, 8_180, 8_191, 8_192, 8_193, 20_000]);
+        let deltas = [0, 1, 63, 64, 8_191, 8_192, i64::MAX, -1, -64, -65, -8_192, -8_193, i64::MIN];
+        let value = vec![7; 20_000];
+        for length in lengths {
+            let record = Record::value(&value[..length]);
+            for index in [1, 63, 64, 65, 8_190, 8_191, 8_192, 1 << 20] {
+                for delta in deltas {
+                    let [mut short, mut long] = [(); 2].map(|()| {
+                        let mut builder = BatchBuilder::with_capacity(100);
+                        (builder.count, builder.base_timestamp) = (index, 1_000);
+                        builder.grow_to(HEADER_LEN + BatchBuilder::encoded_bound(&record));
+                        builder
+                    });
+                    let capacity = short.capacity();
+                    assert_eq!(short.append(delta.wrapping_add(1_000), &record), index);
+                    long.append_any(delta, index, &record);
+                    assert!(short.buf == long.buf, "length {length}, index {index}, delta {delta}");
+                    assert_eq!((short.count, short.capacity()), (index + 1, capacity));
+                }
+            }
+        }
+    }
+}

@@ -20,6 +20,12 @@ impl<T> From<T> for Secret<T> {
     }
 }
 
+impl From<&str> for Secret<String> {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl<T: Wire> Wire for Secret<T> {
     const LEAST: usize = T::LEAST;
     fn write(&self, out: &mut Encoder, v: Version) {

@@ -55,7 +55,7 @@ impl Link {
             redis = redis.set_username(user);
         }
         if let Some(password) = &conf.password {
-            redis = redis.set_password(password);
+            redis = redis.set_password(&password.0);
         }
         let address = ConnectionAddr::Tcp(conf.host.clone(), conf.port);
         let info = address.into_connection_info().map(|info: ConnectionInfo| info.set_redis_settings(redis));

@@ -1,0 +1,59 @@
+//! Settings of every client: where the brokers are, and how long they are waited for.
+
+use super::Setting;
+use super::forms::{flag, millis};
+use crate::config::{BrokerAddress, ConfigError, SecurityProtocol};
+
+/// In the order in which one meets them.
+pub(super) const CONNECTION: &[Setting] = &[
+    Setting {
+        name: "bootstrap.servers",
+        aliases: &["bootstrap-brokers"],
+        doc: "Brokers asked first, as host:port[,host:port...].",
+        set: |c, _, v| {
+            let listed = v.split(',').filter(|part| !part.trim().is_empty());
+            c.brokers = listed.map(BrokerAddress::parse).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        get: |c| c.brokers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    },
+    Setting {
+        name: "client-id",
+        aliases: &["client.id"],
+        doc: "Sent with every request; brokers use it in logs and quotas.",
+        set: |c, _, v| {
+            v.clone_into(&mut c.client_id);
+            Ok(())
+        },
+        get: |c| c.client_id.clone(),
+    },
+    Setting {
+        name: "security.protocol",
+        aliases: &[],
+        doc: "How brokers are spoken to: PLAINTEXT; SSL and SASL are to come.",
+        set: |c, name, v| {
+            c.security = match v.to_ascii_uppercase().as_str() {
+                "PLAINTEXT" => SecurityProtocol::Plaintext,
+                "SSL" => SecurityProtocol::Ssl,
+                other @ ("SASL_PLAINTEXT" | "SASL_SSL") => {
+                    return Err(ConfigError::UnsupportedSecurity(other.to_owned()));
+                }
+                _ => {
+                    let expected = "a security protocol (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL)";
+                    return Err(ConfigError::BadValue { name, value: v.to_owned(), expected });
+                }
+            };
+            Ok(())
+        },
+        get: |c| format!("{:?}", c.security).to_ascii_uppercase(),
+    },
+    flag!("lazy-connect", [], lazy_connect, "Whether connect returns without having reached a broker."),
+    millis!("socket.connection.setup.timeout.ms", [], connect_timeout, "Longest wait for a TCP connection."),
+    millis!("request.timeout.ms", [], request_timeout, "Longest wait for the answer to a request."),
+    millis!(
+        "metadata-timeout",
+        [],
+        metadata_timeout,
+        "Milliseconds to wait for metadata; also bounds connect."
+    ),
+];
