@@ -1,18 +1,20 @@
 //! Budgets that do not depend on the machine: `./dev budget`. Counts what a record costs on the hot paths and holds it
 //! against `rust/jni/budgets.txt`.
 //!
-//! The program starts itself under callgrind (`count`), which runs every case and says its names; the figures are in the
-//! files that callgrind writes.
+//! The program starts itself under callgrind, and again under DHAT (`count`); each time it runs every case and says its name.
+//! The figures are in the files that these two write.
 
 mod broker;
 mod client;
 mod clock;
+mod copies;
 mod count;
 mod judge;
 mod jvm;
 mod native;
 mod wire;
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
 use client::{How, Read};
@@ -20,13 +22,15 @@ use count::Meter;
 use kafka_fast::config::Codec;
 use native::Send;
 
-/// Runs every case and prints what callgrind does not know: its name, what is counted by, how many there were, and
+/// Runs every case and prints what valgrind does not know: its name, what is counted by, how many there were, and
 /// their allocations and looks at the clock.
 fn run_cases() {
     let port = broker::start().expect("the loopback has a free port");
+    let number = Cell::new(0);
     let case = |name: &str, per: &str, run: &dyn Fn(&mut Meter) -> u64| {
-        let mut meter = Meter::default();
-        let count = run(&mut meter);
+        let (mut meter, mut count) = (Meter::default(), 0);
+        number.set(number.get() + 1);
+        copies::numbered(number.get(), &mut || count = run(&mut meter));
         println!("{name} {per} {count} {} {}", meter.allocations, meter.looks);
         meter.end();
     };
