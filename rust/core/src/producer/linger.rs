@@ -286,13 +286,13 @@ mod tests {
     async fn the_second_batch_of_a_stream_finds_the_task_awake() {
         let mut task = Task::new(2).await;
         assert_eq!(task.timer, None, "nothing is open");
-        let _ = task.world.append(10_000, 0, b"first");
+        drop(task.world.append(10_000, 0, b"first"));
         task.run(10_000);
         let first = task.send().expect("a lone record goes at once");
         assert_eq!(task.timer, Some(15_000));
         let passes = task.passes;
         // The broker is at work, so this one waits for others, and for no wake-up.
-        let _ = task.world.append(12_000, 1, b"second");
+        drop(task.world.append(12_000, 1, b"second"));
         for now in (12_000..16_500).step_by(100) {
             task.run(now);
             assert!(task.send().is_none(), "at {now}");
@@ -309,7 +309,7 @@ mod tests {
         task.answered(second);
         task.run(23_000);
         assert_eq!(task.timer, None, "who ends wakes nobody when nothing is open");
-        let _ = task.world.append(40_000, 0, b"third");
+        drop(task.world.append(40_000, 0, b"third"));
         task.run(40_000);
         assert!(task.send().is_some());
     }
@@ -334,7 +334,7 @@ mod tests {
             }
             task.world.shared.time.set_us(now);
             if dice(rare) == 0 {
-                let _ = task.world.append(now, dice(PARTITIONS as u64) as i32, b"x");
+                drop(task.world.append(now, dice(PARTITIONS as u64) as i32, b"x"));
             }
             for (_, flights) in under_way.extract_if(.., |(at, _)| *at <= now) {
                 task.answered(flights);

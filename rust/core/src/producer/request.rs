@@ -191,7 +191,7 @@ mod tests {
     /// A request of a batch of each of some partitions.
     fn flights(world: &World, partitions: Range<u32>, value: &[u8]) -> Vec<Flight> {
         for index in partitions.clone() {
-            let _ = world.append(1_000, index as i32, value);
+            drop(world.append(1_000, index as i32, value));
             world.shared.seal_now(world.partition(index), false);
             world.shared.place(Arc::clone(world.partition(index)));
         }
