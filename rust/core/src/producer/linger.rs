@@ -15,7 +15,7 @@
 //! timer's, instead of two.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -42,6 +42,8 @@ pub(super) struct Linger {
     pressed: AtomicBool,
     /// The task has nothing to look at and sleeps without a timer.
     pub(super) asleep: AtomicBool,
+    /// Until when the task keeps its timer although nothing is open; its own.
+    awake_until_us: AtomicU64,
     pub(super) wake: Notify,
     /// Passes so far.
     pub(super) tick: AtomicU32,
@@ -182,7 +184,12 @@ pub(super) fn pass(shared: &Arc<Shared>, open: &mut Vec<Arc<Partition>>) -> Opti
         return Some(next_us);
     }
     if stream {
-        return Some(now_us + micros(GAP));
+        linger.awake_until_us.store(now_us + micros(GAP), Relaxed);
+    }
+    // Also when an answer has woken it before that time.
+    let awake_until_us = linger.awake_until_us.load(Relaxed);
+    if now_us < awake_until_us {
+        return Some(awake_until_us);
     }
     linger.asleep.store(true, SeqCst);
     // Who adds after this look sees `asleep` and wakes us.
@@ -312,6 +319,24 @@ mod tests {
         drop(task.world.append(40_000, 0, b"third"));
         task.run(40_000);
         assert!(task.send().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_early_does_not_send_the_task_to_sleep() {
+        let mut task = Task::new(2).await;
+        drop(task.world.append(10_000, 0, b"first"));
+        task.run(10_000);
+        let first = task.send().expect("a lone record goes at once");
+        task.answered(first);
+        task.run(10_400);
+        assert_eq!(task.timer, Some(15_000));
+        let passes = task.passes;
+        drop(task.world.append(11_000, 1, b"second"));
+        for now in (11_000..=15_000).step_by(100) {
+            task.run(now);
+        }
+        assert!(task.send().is_some());
+        assert_eq!(task.passes, passes + 1, "the timer's");
     }
 
     /// Whatever comes between: what its partition could send goes within five milliseconds and a timer's tick.
