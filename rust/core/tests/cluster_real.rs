@@ -138,8 +138,10 @@ async fn a_broker_that_was_down_is_found_again() {
     while down.elapsed() < 5 * SEC {
         cluster.request_refresh(&topic.name);
         let asked = Instant::now();
-        let error = cluster.connection(1, Purpose::Produce).await;
-        assert!(asked.elapsed() < 3 * SEC && error.is_err(), "after {:?}", asked.elapsed());
+        let connection = cluster.connection(1, Purpose::Produce).await;
+        // On a busy machine it takes a moment until the end of the old connection is noticed.
+        let is_refused = connection.is_err() || down.elapsed() < SEC;
+        assert!(asked.elapsed() < 3 * SEC && is_refused, "after {:?}", asked.elapsed());
         tokio::time::sleep(SEC / 50).await;
     }
     let error = cluster.refresh(std::slice::from_ref(&topic.name), SEC).await.unwrap_err();
