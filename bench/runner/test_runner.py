@@ -13,6 +13,7 @@ from unittest import mock
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
+import boundary
 import cases
 import judging
 import kafka
@@ -239,6 +240,13 @@ class Report(unittest.TestCase):
         # The first one is the ground.
         self.assertEqual(len(found), 3)
         self.assertAlmostEqual(float(found[2].get("width")) / float(found[1].get("width")), 9, places=1)
+
+    def test_the_boundary_has_a_line_per_benchmark(self):
+        metric = {"score": 140.0, "scoreError": 60.0, "rawData": [[100.0, 110.0], [90.0, 260.0]]}
+        results = [{"benchmark": "kafkafast.Sending.sendMsg", "params": {"bytes": "100"}, "primaryMetric": metric},
+                   {"benchmark": "kafkafast.EmptyCall.call", "primaryMetric": metric}]
+        lines = [line.split() for line in boundary.table(results).splitlines()[1:]]
+        self.assertEqual(lines, [["Sending.sendMsg", "100", "105.0", "140.0", "60.0", "4"], ["EmptyCall.call", "105.0", "140.0", "60.0", "4"]])
 
 
 if __name__ == "__main__":
