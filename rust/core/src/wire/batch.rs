@@ -348,7 +348,10 @@ fn recycle_or_copy(batch: Bytes) -> Vec<u8> {
 
 /// The buffer of a finished batch that nobody else holds any more, for use by another.
 pub fn recycle(batch: Bytes) -> Option<Vec<u8>> {
-    batch.try_into_mut().ok().map(Into::into)
+    let mut batch = batch.try_into_mut().ok()?;
+    // Or all of it would be moved to the front of its buffer, where it is already.
+    batch.clear();
+    Some(batch.into())
 }
 
 /// Bytes whose checksum is computed while those behind them are on their way to the cache.
