@@ -346,7 +346,7 @@ fn recycle_or_copy(batch: Bytes) -> Vec<u8> {
     batch.try_into_mut().map_or_else(|shared| shared.to_vec(), Into::into)
 }
 
-/// The buffer of a finished batch that nobody else holds any more, for use by another.
+/// The buffer, empty, of a finished batch that nobody else holds any more, for use by another.
 pub fn recycle(batch: Bytes) -> Option<Vec<u8>> {
     let mut batch = batch.try_into_mut().ok()?;
     // Or all of it would be moved to the front of its buffer, where it is already.
