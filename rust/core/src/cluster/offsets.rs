@@ -39,15 +39,6 @@ impl OffsetAt {
     }
 }
 
-/// Whether records of open and aborted transactions are seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    /// They are.
-    ReadUncommitted,
-    /// They are not.
-    ReadCommitted,
-}
-
 /// One question of [`Cluster::list_offsets`].
 #[derive(Debug, Clone)]
 pub struct OffsetQuery {
@@ -189,7 +180,7 @@ fn request(
         });
     }
     ListOffsetsRequest {
-        isolation_level: i8::from(isolation == Isolation::ReadCommitted),
+        isolation_level: isolation.wire(),
         topics: topics
             .into_iter()
             .map(|(name, partitions)| ListOffsetsTopic { name: name.clone(), partitions })
