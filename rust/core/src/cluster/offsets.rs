@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::error::OffsetsError;
 use super::{Cluster, Purpose};
+use crate::config::Isolation;
 use crate::net::BackOff;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{

@@ -113,14 +113,25 @@ mod tests {
 
     #[test]
     fn transactions_of_several_producers_are_told_apart() {
-        let log = [(1, "record"), (2, "record"), (3, "plain"), (1, "record"), (2, "marker"), (2, "record"), (1, "marker")];
+        let log = [
+            (1, "record"),
+            (2, "record"),
+            (3, "plain"),
+            (1, "record"),
+            (2, "marker"),
+            (2, "record"),
+            (1, "marker"),
+        ];
         // The list in no order.
         assert_eq!(judge(&[(1, 3), (2, 1)], 0, &log), [false, true, false, true, false, false, false]);
     }
 
     #[test]
     fn a_transaction_that_began_before_the_answer_counts() {
-        assert_eq!(judge(&[(1, 3)], 100, &[(1, "record"), (1, "marker"), (1, "record")]), [true, false, false]);
+        assert_eq!(
+            judge(&[(1, 3)], 100, &[(1, "record"), (1, "marker"), (1, "record")]),
+            [true, false, false]
+        );
     }
 
     #[test]
