@@ -35,12 +35,13 @@ use crate::net::{CallError, Connection, ConnectionOptions};
 use crate::wire::Request;
 use crate::wire::messages::MetadataResponse;
 
+pub use crate::config::Isolation;
 pub use commit_error::CommitError;
 pub use commits::{CommitOutcome, CommittedOffset, OffsetCommit};
 pub use error::{ConnectError, OffsetsError, TopicError};
 pub use meta::{Leader, PartitionMeta, TopicMeta};
 pub use name::{TOPIC_NAME_MAX, TopicNameError, check_topic_name};
-pub use offsets::{Isolation, ListedOffset, OffsetAt, OffsetQuery};
+pub use offsets::{ListedOffset, OffsetAt, OffsetQuery};
 
 use coordinator::Coordinators;
 use meta::{Metadata, TopicCodes};

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::error::OffsetsError;
 use super::{Cluster, Purpose};
+use crate::config::Isolation;
 use crate::net::BackOff;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{
@@ -37,15 +38,6 @@ impl OffsetAt {
             Self::Timestamp(ms) => ms,
         }
     }
-}
-
-/// Whether records of open and aborted transactions are seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    /// They are.
-    ReadUncommitted,
-    /// They are not.
-    ReadCommitted,
 }
 
 /// One question of [`Cluster::list_offsets`].
@@ -189,7 +181,7 @@ fn request(
         });
     }
     ListOffsetsRequest {
-        isolation_level: i8::from(isolation == Isolation::ReadCommitted),
+        isolation_level: isolation.wire(),
         topics: topics
             .into_iter()
             .map(|(name, partitions)| ListOffsetsTopic { name: name.clone(), partitions })

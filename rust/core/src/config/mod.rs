@@ -148,6 +148,24 @@ const GZIP_LEVEL: i32 = -1;
 const LZ4_LEVEL: i32 = 9;
 const ZSTD_LEVEL: i32 = 3;
 
+/// Which records of transactions consumers see (`isolation.level`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// All, also those of transactions that are open or were aborted. The default, as in kafka-clients.
+    #[default]
+    ReadUncommitted,
+    /// Those of committed transactions, and those outside of any. Nothing is read beyond the last stable offset, where the
+    /// oldest open transaction begins; that offset is the high watermark everywhere: for lag, and as the end of a topic.
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// What Fetch and ListOffsets call it.
+    pub(crate) const fn wire(self) -> i8 {
+        self as i8
+    }
+}
+
 /// How a broker is spoken to (`security.protocol`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecurityProtocol {
@@ -239,6 +257,8 @@ pub struct Config {
     pub unit_bytes: usize,
     /// Whether units of one partition run side by side.
     pub ordering: Ordering,
+    /// Which records of transactions are read. All members of a group should have the same.
+    pub isolation: Isolation,
     /// How brokers are spoken to.
     pub security: SecurityProtocol,
     /// Whether `connect` returns without having reached a broker.
@@ -285,6 +305,7 @@ impl Default for Config {
             unit_target: Duration::from_millis(250),
             unit_bytes: 4 << 20,
             ordering: Ordering::None,
+            isolation: Isolation::ReadUncommitted,
             security: SecurityProtocol::Plaintext,
             lazy_connect: false,
             ignored: Vec::new(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::aborted::Aborted;
 use super::budget::Charge;
 use super::event::Event;
 use super::piece::Piece;
@@ -92,6 +93,7 @@ pub(super) struct Part {
     pub(super) want: Want,
     pub(super) error: ErrorCode,
     pub(super) pieces: Vec<Arc<Piece>>,
+    /// Where reading ends for now: the last stable offset where only committed records are read.
     pub(super) high_watermark: i64,
     pub(super) log_start: i64,
     /// Why the batch at the wanted position cannot be read.
@@ -142,6 +144,7 @@ fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_bytes: i32) 
         max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
         min_bytes,
         max_bytes: shared.conf.max_bytes,
+        isolation_level: shared.conf.isolation.wire(),
         topics,
         ..Default::default()
     }
@@ -180,7 +183,7 @@ pub(super) fn sort_answer(
     Counters::add(&shared.counters.bytes_fetched, bytes as u64);
     let charge = Arc::new(charge);
     let part = |want: &Want| match found.remove(&want.tp) {
-        Some(data) if whole == ErrorCode::NONE => read(want, data, &charge),
+        Some(data) if whole == ErrorCode::NONE => read(want, data, shared.conf.isolation, &charge),
         _ => Part {
             want: want.clone(),
             error: if whole == ErrorCode::NONE { ErrorCode::UNKNOWN_SERVER_ERROR } else { whole },
@@ -193,12 +196,15 @@ pub(super) fn sort_answer(
     wants.iter().map(part).collect()
 }
 
-fn read(want: &Want, data: PartitionData, charge: &Arc<Charge>) -> Part {
+fn read(want: &Want, data: PartitionData, isolation: Isolation, charge: &Arc<Charge>) -> Part {
     let mut pieces = Vec::new();
     let mut broken = None;
+    let mut aborted = Aborted::new(data.aborted_transactions);
     for batch in Batches::new(data.records.unwrap_or_default()) {
-        match batch {
-            Ok(batch) if batch.next_offset() > want.position => pieces.push(Piece::new(batch, charge)),
+        match batch.and_then(|batch| Ok((aborted.next(&batch)?, batch))) {
+            Ok((aborted, batch)) if batch.next_offset() > want.position => {
+                pieces.push(Piece::new(batch, aborted, charge));
+            }
             Ok(_) => {}
             Err(error) => {
                 // What lies before it is good; the next fetch meets it at its first position.
@@ -211,7 +217,10 @@ fn read(want: &Want, data: PartitionData, charge: &Arc<Charge>) -> Part {
         want: want.clone(),
         error: ErrorCode(data.error_code),
         pieces,
-        high_watermark: data.high_watermark,
+        high_watermark: match isolation {
+            Isolation::ReadUncommitted => data.high_watermark,
+            Isolation::ReadCommitted => data.last_stable_offset,
+        },
         log_start: data.log_start_offset,
         broken,
     }
@@ -250,7 +259,7 @@ async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
     let query = |at| OffsetQuery { topic: Arc::clone(&want.tp.topic), partition: want.tp.partition, at };
     let queries = [query(OffsetAt::Earliest), query(OffsetAt::Latest)];
     let timeout = shared.conf.request_timeout;
-    let found = shared.cluster.list_offsets(&queries, Isolation::ReadUncommitted, timeout).await;
+    let found = shared.cluster.list_offsets(&queries, shared.conf.isolation, timeout).await;
     let now = Instant::now();
     match found.as_deref() {
         Ok([earliest, latest]) if earliest.offset >= 0 => {

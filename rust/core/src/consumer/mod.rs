@@ -19,6 +19,7 @@
 //! * A reader that waits in the middle of its unit is always fetched for, over budget if need be: else readers stuck
 //!   in user code could starve the others.
 
+mod aborted;
 mod budget;
 mod cache;
 mod chunk;

@@ -12,6 +12,8 @@ use crate::wire::records::{Batch, BatchError, OpenBatch};
 #[derive(Debug)]
 pub(super) struct Piece {
     batch: Batch,
+    /// It is of a transaction that was aborted, and only committed records are read.
+    aborted: bool,
     /// Checked and decompressed once, by the reader that comes first; the others share it.
     opened: Mutex<Option<Opened>>,
     /// Held by every batch of one answer: its buffer is freed with the last of them.
@@ -26,22 +28,27 @@ struct Opened {
 }
 
 impl Piece {
-    pub(super) fn new(batch: Batch, charge: &Arc<Charge>) -> Arc<Self> {
-        Arc::new(Self { batch, opened: Mutex::new(None), charge: Arc::clone(charge) })
+    pub(super) fn new(batch: Batch, aborted: bool, charge: &Arc<Charge>) -> Arc<Self> {
+        Arc::new(Self { batch, aborted, opened: Mutex::new(None), charge: Arc::clone(charge) })
     }
 
-    /// Checks the CRC and decompresses to at most `limit` bytes. Called by readers, never under the consumer's lock.
-    pub(super) fn open(&self, limit: usize) -> Result<OpenBatch, BatchError> {
+    /// Checks the CRC and decompresses to at most `limit` bytes; `None`: no record of it is for users, since it is the marker
+    /// of a transaction, or one that was aborted. Called by readers, never under the consumer's lock.
+    pub(super) fn open(&self, limit: usize) -> Result<Option<OpenBatch>, BatchError> {
         // Held while decompressing, so that readers of one batch do not all do the same work.
         let mut opened = self.opened.lock();
         if let Some(opened) = &*opened {
-            return Ok(opened.batch.clone());
+            return Ok(Some(opened.batch.clone()));
         }
         let compressed = self.batch.codec() != 0;
+        // Also of what nobody is to see: that it may be skipped is written in the bytes that are checked here.
         let batch = self.batch.clone().open(limit)?;
+        if self.aborted || batch.is_control() {
+            return Ok(None);
+        }
         let charge = compressed.then(|| self.budget().take(batch.body().len()));
         *opened = Some(Opened { batch: batch.clone(), _charge: charge });
-        Ok(batch)
+        Ok(Some(batch))
     }
 
     fn budget(&self) -> &Arc<Budget> {

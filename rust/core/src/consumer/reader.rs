@@ -71,9 +71,8 @@ struct Walk {
 }
 
 impl Walk {
-    fn load(&mut self, batch: OpenBatch) {
-        // A control batch holds the marker of a transaction, no record of a user.
-        self.open = if batch.is_control() { None } else { Some(batch) };
+    fn load(&mut self, batch: Option<OpenBatch>) {
+        self.open = batch;
         self.at = 0;
     }
 

@@ -14,9 +14,7 @@ use super::plan::Seen;
 use super::publish::publish;
 use super::shared::{Alarm, Shared};
 use super::state::{Phase, Tp};
-use crate::cluster::{
-    Isolation, ListedOffset, OffsetAt, OffsetQuery, TopicError, TopicMeta, check_topic_name,
-};
+use crate::cluster::{ListedOffset, OffsetAt, OffsetQuery, TopicError, TopicMeta, check_topic_name};
 use crate::group::{Init, PartitionView, StartAt};
 use crate::wire::Uuid;
 
@@ -157,7 +155,7 @@ async fn fix_starts(shared: &Arc<Shared>, metas: &[Arc<TopicMeta>], met: Met) ->
     let queries: Vec<_> =
         tps.iter().flat_map(|tp| [query(tp, OffsetAt::Earliest), query(tp, OffsetAt::Latest)]).collect();
     let timeout = shared.conf.metadata_timeout;
-    let ends = shared.cluster.list_offsets(&queries, Isolation::ReadUncommitted, timeout).await?;
+    let ends = shared.cluster.list_offsets(&queries, shared.conf.isolation, timeout).await?;
     init(shared, tps, &ends, met).await
 }
 

@@ -25,7 +25,7 @@ use super::publish::publish;
 use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use super::stats::Counters;
-use crate::cluster::{Isolation, OffsetAt, OffsetQuery, Purpose, TopicMeta};
+use crate::cluster::{OffsetAt, OffsetQuery, Purpose, TopicMeta};
 use crate::group::{Event as GroupEvent, GroupError};
 use crate::wire::ErrorCode;
 
@@ -238,7 +238,7 @@ async fn ask_ends(shared: &Arc<Shared>, wants: &[Want]) {
         .flat_map(|want| [query(want, OffsetAt::Earliest), query(want, OffsetAt::Latest)])
         .collect();
     let found =
-        shared.cluster.list_offsets(&queries, Isolation::ReadUncommitted, shared.conf.request_timeout).await;
+        shared.cluster.list_offsets(&queries, shared.conf.isolation, shared.conf.request_timeout).await;
     match found {
         Ok(found) => {
             let seen: Vec<Seen> = wants

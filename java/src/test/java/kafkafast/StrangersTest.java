@@ -296,7 +296,7 @@ public class StrangersTest {
             Row.assertSame(topic, sorted(sent), strangers.read(topic));
             assertEquals("committed", sent.size() - aborted.size(), strangers.read(topic, "read_committed", TimestampType.CREATE_TIME).size());
             assertTrue(aborted.size() > 50);
-            // read_uncommitted, which is all we know: what was aborted is read too, markers never.
+            // read_uncommitted, the default: what was aborted is read too, markers never.
             Row.assertSame(topic, sorted(sent), ours(topic, sent.size()));
             assertNothingStopsAtTheEnd(topic, sent.size());
         }

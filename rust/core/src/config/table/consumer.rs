@@ -2,7 +2,7 @@
 
 use super::Setting;
 use super::forms::{millis, number, read_flag};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Isolation};
 
 /// Fetching.
 pub(super) const CONSUMER: &[Setting] = &[
@@ -62,14 +62,21 @@ pub(super) const CONSUMER: &[Setting] = &[
     Setting {
         name: "isolation.level",
         aliases: &[],
-        doc: "Which records of transactions are read: read_uncommitted; read_committed is to come.",
-        set: |_, name, v| match v {
-            "read_uncommitted" => Ok(()),
-            _ => {
-                let expected = "supported yet; only read_uncommitted is";
-                Err(ConfigError::BadValue { name, value: v.to_owned(), expected })
-            }
+        doc: "Which records of transactions are read: read_uncommitted (all) or read_committed. One value for all of a group.",
+        set: |c, name, v| {
+            c.isolation = match v.to_ascii_lowercase().as_str() {
+                "read_uncommitted" => Isolation::ReadUncommitted,
+                "read_committed" => Isolation::ReadCommitted,
+                _ => {
+                    let expected = "an isolation level (read_uncommitted, read_committed)";
+                    return Err(ConfigError::BadValue { name, value: v.to_owned(), expected });
+                }
+            };
+            Ok(())
         },
-        get: |_| "read_uncommitted".to_owned(),
+        get: |c| match c.isolation {
+            Isolation::ReadUncommitted => "read_uncommitted".to_owned(),
+            Isolation::ReadCommitted => "read_committed".to_owned(),
+        },
     },
 ];
