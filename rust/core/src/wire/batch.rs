@@ -232,7 +232,6 @@ impl BatchBuilder {
         }
     }
 
-    #[cold]
     fn append_headers(&mut self, headers: &[Header<'_>]) {
         put_varint(&mut self.buf, headers.len() as i64);
         for header in headers {
@@ -420,7 +419,13 @@ fn headers_len(headers: &[Header<'_>]) -> usize {
     varint_len(headers.len() as i64) + each.sum::<usize>()
 }
 
+/// A length within a header: names and most values have fewer than 64 bytes.
+#[inline]
 fn put_varint(out: &mut Vec<u8>, v: i64) {
+    let z = zigzag(v);
+    if z < 1 << 7 {
+        return out.push(z as u8);
+    }
     let mut scratch = Scratch::new();
     scratch.varint(v);
     scratch.append_to(out);
