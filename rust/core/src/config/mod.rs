@@ -257,6 +257,9 @@ pub struct Config {
     pub unit_bytes: usize,
     /// Whether units of one partition run side by side.
     pub ordering: Ordering,
+    /// Where this client is, as brokers name it in `broker.rack`; empty: nowhere. Records are then fetched from a replica that is
+    /// in sync and near, if the brokers choose one (`replica.selector.class`, KIP-392; Kafka 2.4).
+    pub client_rack: String,
     /// Which records of transactions are read. All members of a group should have the same.
     pub isolation: Isolation,
     /// How brokers are spoken to.
@@ -305,6 +308,7 @@ impl Default for Config {
             unit_target: Duration::from_millis(250),
             unit_bytes: 4 << 20,
             ordering: Ordering::None,
+            client_rack: String::new(),
             isolation: Isolation::ReadUncommitted,
             security: SecurityProtocol::Plaintext,
             lazy_connect: false,

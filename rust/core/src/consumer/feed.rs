@@ -25,6 +25,8 @@ pub(super) struct Feed<B> {
     /// Highest high watermark seen, and the leader epoch it was seen under.
     pub(super) high_watermark: i64,
     pub(super) epoch: i32,
+    /// A replica to fetch from instead of the leader, and until when.
+    pub(super) near: Option<(i32, Instant)>,
     /// When this partition was last of use; the cache of the one least recently used goes first.
     pub(super) touched: u64,
     bytes_per_offset: f64,
@@ -42,6 +44,7 @@ impl<B> Default for Feed<B> {
             first: false,
             high_watermark: -1,
             epoch: -1,
+            near: None,
             touched: 0,
             bytes_per_offset: 0.0,
             failures: 0,
@@ -83,6 +86,7 @@ impl<B: Extent> Feed<B> {
         let newer = epoch > self.epoch;
         if newer {
             self.cache.clear();
+            self.near = None;
             self.epoch = epoch;
         }
         newer
@@ -104,6 +108,11 @@ impl<B: Extent> Feed<B> {
         let wait = BACKOFF_MOST.min(BACKOFF_FIRST * 2u32.saturating_pow(self.failures.min(10)));
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(now + super::jitter(wait));
+    }
+
+    /// The replica that is to be asked now instead of the leader.
+    pub(super) fn replica(&self, now: Instant) -> Option<i32> {
+        self.near.filter(|(_, until)| now < *until).map(|(node, _)| node)
     }
 
     /// Whether it failed more than once in a row: its leader is away, and it may stay so for a while.

@@ -98,6 +98,8 @@ pub(super) struct Part {
     pub(super) log_start: i64,
     /// Why the batch at the wanted position cannot be read.
     pub(super) broken: Option<String>,
+    /// The replica that should be asked instead.
+    pub(super) replica: Option<i32>,
 }
 
 /// Sends a fetch of `wants`.
@@ -109,7 +111,11 @@ pub(super) async fn call(
     max_wait: Duration,
     min_bytes: i32,
 ) -> Result<FetchResponse, CallError> {
-    let request = request(shared, wants, max_wait, min_bytes);
+    let mut request = request(shared, wants, max_wait, min_bytes);
+    if purpose == Purpose::Fetch {
+        // Who polls for what is new stays with the leader, which has it first.
+        request.rack_id = shared.conf.client_rack.as_str().into();
+    }
     let timeout = shared.conf.fetch_timeout.max(max_wait + Duration::from_secs(1));
     shared.cluster.call(node, purpose, &request, timeout).await
 }
@@ -191,6 +197,7 @@ pub(super) fn sort_answer(
             high_watermark: -1,
             log_start: -1,
             broken: None,
+            replica: None,
         },
     };
     wants.iter().map(part).collect()
@@ -223,6 +230,7 @@ fn read(want: &Want, data: PartitionData, isolation: Isolation, charge: &Arc<Cha
         },
         log_start: data.log_start_offset,
         broken,
+        replica: (data.preferred_read_replica >= 0).then_some(data.preferred_read_replica),
     }
 }
 
@@ -230,7 +238,13 @@ fn read(want: &Want, data: PartitionData, isolation: Isolation, charge: &Arc<Cha
 async fn take(shared: &Arc<Shared>, part: Part) {
     let now = Instant::now();
     let want = part.want;
+    // A leader that sends us there sends nothing else.
+    let replica = part.replica.filter(|_| part.pieces.is_empty() && !want.replica);
     match part.error {
+        ErrorCode::NONE if let Some(node) = replica => {
+            tracing::debug!(topic = &*want.tp.topic, partition = want.tp.partition, node, "reads from a replica");
+            shared.with(|state| state.sent_to_replica(&want, node, now));
+        }
         ErrorCode::NONE => match part.broken {
             Some(reason) => shared.with(|state| state.broken(&want, reason.into(), now)),
             None => {
@@ -239,6 +253,10 @@ async fn take(shared: &Arc<Shared>, part: Part) {
                 }
             }
         },
+        // A replica that is behind the leader, or has not dropped yet what the leader has: the leader knows.
+        ErrorCode::OFFSET_OUT_OF_RANGE if want.replica => {
+            shared.with(|state| state.fetch_failed(&want, now));
+        }
         ErrorCode::OFFSET_OUT_OF_RANGE => out_of_range(shared, &want).await,
         error => {
             if error.refresh_metadata() {

@@ -2,11 +2,12 @@
 //!
 //! One partition has at most one fetch under way, from the lowest position that any of its units lacks; what it brings
 //! serves all units of that partition, and what lies beyond them stays in the cache. Partitions of one leader go into
-//! one request when they are wanted together. At most [`REQUESTS_PER_LEADER`] requests are under way per leader, so
+//! one request when they are wanted together. A leader may send us to a replica near by (KIP-392): that is asked instead, until
+//! it fails in any way or [`REPLICA_FOR`] is over. At most [`REQUESTS_PER_LEADER`] requests are under way per leader, so
 //! that one is on the wire while the next is being gathered.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::cache::Extent;
@@ -21,6 +22,8 @@ const REQUESTS_PER_LEADER: usize = 2;
 pub(super) const PIECE_LEAST: usize = 64 << 10;
 /// What is read ahead of small units, so that the next ones are served without a fetch.
 const READ_AHEAD: usize = 256 << 10;
+/// When the leader is asked again which replica to read from; kafka-clients do with each metadata, by default.
+const REPLICA_FOR: Duration = Duration::from_secs(300);
 
 /// One fetch request to be sent.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(super) struct Want {
     pub(super) bytes: usize,
     /// The leader epoch we believe in.
     pub(super) epoch: i32,
+    /// It goes to a replica near by that the leader named, not to the leader.
+    pub(super) replica: bool,
 }
 
 /// What was seen of a partition's log.
@@ -98,13 +103,15 @@ impl<B: Extent> State<B> {
                 plan.again = Some(plan.again.map_or(until, |t| t.min(until)));
                 continue;
             }
-            let Some((node, epoch)) = leader(&tp) else {
+            let Some((leader, epoch)) = leader(&tp) else {
                 self.feeds.entry(tp.clone()).or_default().failed(now);
                 let until = self.feeds[&tp].blocked_until(now);
                 plan.again = [plan.again, until].into_iter().flatten().min();
                 plan.leaderless.push(tp);
                 continue;
             };
+            let replica = self.feeds.get(&tp).and_then(|feed| feed.replica(now));
+            let node = replica.unwrap_or(leader);
             let gathered = plan.fetches.iter().any(|fetch| fetch.node == node);
             if !gathered && self.busy.get(&node).copied().unwrap_or(0) >= REQUESTS_PER_LEADER {
                 continue;
@@ -119,7 +126,7 @@ impl<B: Extent> State<B> {
             }
             let (position, bytes) = self.ask(&tp, key, room, budget.limit());
             room = room.saturating_sub(bytes);
-            plan.add(node, Want { tp, position, bytes, epoch });
+            plan.add(node, Want { tp, position, bytes, epoch, replica: replica.is_some() });
         }
         for fetch in &mut plan.fetches {
             *self.busy.entry(fetch.node).or_default() += 1;
@@ -192,6 +199,14 @@ impl<B: Extent> State<B> {
         true
     }
 
+    /// The leader knows a replica that is nearer, and sent nothing.
+    pub(super) fn sent_to_replica(&mut self, want: &Want, node: i32, now: Instant) {
+        if let Some(feed) = self.feeds.get_mut(&want.tp) {
+            feed.in_flight = false;
+            feed.near = Some((node, now + REPLICA_FOR));
+        }
+    }
+
     /// Puts pieces into the cache of `tp` and on to the units that wait for them.
     pub(super) fn keep(&mut self, tp: &Tp, position: i64, pieces: Vec<B>) {
         self.uses += 1;
@@ -229,6 +244,9 @@ impl<B: Extent> State<B> {
         if let Some(feed) = self.feeds.get_mut(&want.tp) {
             feed.in_flight = false;
             feed.failed(now);
+            if want.replica {
+                feed.near = None;
+            }
         }
     }
 
@@ -421,12 +439,44 @@ mod tests {
         let feed = &state.feeds[&tp()];
         assert_eq!((feed.epoch, feed.high_watermark), (6, 30), "the old leader's end is not the new one's");
         // An answer of the old leader that was on its way.
-        let want = |epoch| Want { tp: tp(), position: 20, bytes: 1000, epoch };
+        let want = |epoch| Want { tp: tp(), position: 20, bytes: 1000, epoch, replica: false };
         assert!(!state.fetched(&want(5), vec![Batch(0, 100)], 100, Instant::now()));
         assert!(!state.polled(&tp(), 20, vec![Batch(20, 100)], 100, 5));
         assert_eq!(next(&state), 20);
         assert!(state.fetched(&want(6), vec![Batch(0, 50)], 50, Instant::now()));
         assert_eq!(next(&state), 50);
+    }
+
+    #[test]
+    fn a_replica_near_by_is_read_until_it_fails() {
+        let mut state = state();
+        let budget = Budget::new(1 << 20, Arc::default());
+        claim(&mut state, unit(0, 100, 5));
+        let mut now = Instant::now();
+        let plan = |state: &mut State<Batch>, now| {
+            let mut plan = state.plan(&budget, now, |_| Some((1, 5)));
+            let fetch = plan.fetches.pop().expect("the unit waits");
+            state.fetch_over(fetch.node);
+            (fetch.node, fetch.wants[0].clone())
+        };
+        let (node, want) = plan(&mut state, now);
+        assert_eq!((node, want.replica), (1, false));
+        state.sent_to_replica(&want, 2, now);
+        let (node, want) = plan(&mut state, now);
+        assert_eq!((node, want.replica), (2, true));
+        assert!(state.fetched(&want, vec![Batch(0, 50)], 100, now));
+        assert_eq!(plan(&mut state, now).0, 2, "it is asked for what comes next, too");
+        state.fetch_failed(&want, now);
+        now += Duration::from_secs(2);
+        let (node, want) = plan(&mut state, now);
+        assert_eq!(node, 1);
+        state.sent_to_replica(&want, 2, now);
+        now += REPLICA_FOR;
+        let (node, want) = plan(&mut state, now);
+        assert_eq!(node, 1, "the leader says it anew from time to time");
+        state.sent_to_replica(&want, 2, now);
+        claim(&mut state, unit(50, 100, 6));
+        assert_eq!(plan(&mut state, now).0, 1, "another leader may choose another one");
     }
 
     #[test]

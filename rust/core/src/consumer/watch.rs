@@ -163,7 +163,7 @@ fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
                 let Some(leader) = partition.leader.filter(|leader| leader.node == node) else { continue };
                 let tp = Tp { topic: Arc::clone(&meta.name), partition: partition.index };
                 match state.tail_of_others(&tp).or_else(|| state.tail(&tp)) {
-                    Some(position) => wants.push(Want { tp, position, bytes: 0, epoch: leader.epoch }),
+                    Some(position) => wants.push(Want { tp, position, bytes: 0, epoch: leader.epoch, replica: false }),
                     None => all = false,
                 }
             }
@@ -213,7 +213,7 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
             ErrorCode::OFFSET_OUT_OF_RANGE => {
                 // Below the log start or above its end: both are told by the ends.
                 well = false;
-                ask_ends(shared, &[Want { tp, position, bytes: 0, epoch }]).await;
+                ask_ends(shared, &[Want { tp, position, bytes: 0, epoch, replica: false }]).await;
             }
             error => {
                 well = false;

@@ -60,6 +60,16 @@ pub(super) const CONSUMER: &[Setting] = &[
         "Most bytes a batch may decompress to."
     ),
     Setting {
+        name: "client-rack",
+        aliases: &["client.rack"],
+        doc: "Where this client is, as in broker.rack: records come from a replica near by, if the brokers choose one.",
+        set: |c, _, v| {
+            v.clone_into(&mut c.client_rack);
+            Ok(())
+        },
+        get: |c| c.client_rack.clone(),
+    },
+    Setting {
         name: "isolation.level",
         aliases: &[],
         doc: "Which records of transactions are read: read_uncommitted (all) or read_committed. One value for all of a group.",

@@ -83,7 +83,6 @@ const IGNORED: &[&str] = &[
     // Named where the group lives.
     "group.id",
     "redis-conf",
-    "client.rack",
     // Of the direct producer, which is to come.
     "send-cache-max-entries",
     "send-cache-expire-after-write",
