@@ -108,7 +108,8 @@ fn walk(c: &mut Criterion) {
                 let mut sum = 0;
                 let set = kp::RecordBatchDecoder::decode(&mut bytes.clone()).expect("the batch is good");
                 for record in &set.records {
-                    sum += record.offset + record.timestamp + record.value.as_ref().map_or(0, Bytes::len) as i64;
+                    sum +=
+                        record.offset + record.timestamp + record.value.as_ref().map_or(0, Bytes::len) as i64;
                     black_box(&record.key);
                 }
                 sum
@@ -140,7 +141,8 @@ fn encode(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("kafka-protocol", name(shape)), |b| {
             b.iter(|| {
                 bytes.clear();
-                kp::RecordBatchEncoder::encode(&mut bytes, black_box(&records), &options).expect("it can be encoded");
+                kp::RecordBatchEncoder::encode(&mut bytes, black_box(&records), &options)
+                    .expect("it can be encoded");
                 bytes.len()
             });
         });
@@ -180,7 +182,9 @@ fn messages(c: &mut Criterion) {
     let mut group = c.benchmark_group("messages");
     group.throughput(Throughput::Elements(1000));
     group.bench_function("kafka-fast, decode metadata of 1,000 partitions", |b| {
-        b.iter(|| MetadataResponse::read(&mut Decoder::new(bytes.clone()), version).expect("the bytes are good"));
+        b.iter(|| {
+            MetadataResponse::read(&mut Decoder::new(bytes.clone()), version).expect("the bytes are good")
+        });
     });
     group.bench_function("kafka-protocol, decode metadata of 1,000 partitions", |b| {
         b.iter(|| TheirMetadata::decode(&mut bytes.clone(), METADATA_VERSION).expect("the bytes are good"));

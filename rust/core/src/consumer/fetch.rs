@@ -242,7 +242,12 @@ async fn take(shared: &Arc<Shared>, part: Part) {
     let replica = part.replica.filter(|_| part.pieces.is_empty() && !want.replica);
     match part.error {
         ErrorCode::NONE if let Some(node) = replica => {
-            tracing::debug!(topic = &*want.tp.topic, partition = want.tp.partition, node, "reads from a replica");
+            tracing::debug!(
+                topic = &*want.tp.topic,
+                partition = want.tp.partition,
+                node,
+                "reads from a replica"
+            );
             shared.with(|state| state.sent_to_replica(&want, node, now));
         }
         ErrorCode::NONE => match part.broken {

@@ -163,7 +163,9 @@ fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
                 let Some(leader) = partition.leader.filter(|leader| leader.node == node) else { continue };
                 let tp = Tp { topic: Arc::clone(&meta.name), partition: partition.index };
                 match state.tail_of_others(&tp).or_else(|| state.tail(&tp)) {
-                    Some(position) => wants.push(Want { tp, position, bytes: 0, epoch: leader.epoch, replica: false }),
+                    Some(position) => {
+                        wants.push(Want { tp, position, bytes: 0, epoch: leader.epoch, replica: false })
+                    }
                     None => all = false,
                 }
             }

@@ -101,15 +101,14 @@ impl Shared {
             return Due::WhenFree;
         }
         let broker = self.known_broker(partition.node.load(Relaxed));
-        let last_send_us =
-            broker.filter(|b| !b.is_idle()).map_or_else(|| self.last_send(partition), |_| None);
+        if let Some(until) = broker.as_ref().and_then(|b| b.muted_until(|| now_us)) {
+            return Due::At(until);
+        }
+        let last_send_us = match broker {
+            Some(broker) => broker.is_idle().then(|| broker.last_send_us.load(Relaxed)),
+            None => Some(0),
+        };
         at(opened_us, self.settings.linger, last_send_us, now_us)
-    }
-
-    /// When the idle broker of the partition got its last request.
-    fn last_send(&self, partition: &Partition) -> Option<u64> {
-        let broker = self.known_broker(partition.node.load(Relaxed));
-        Some(broker.map_or(0, |b| b.last_send_us.load(Relaxed)))
     }
 }
 
@@ -214,6 +213,7 @@ mod tests {
     use super::super::settle;
     use super::super::tests::World;
     use super::*;
+    use crate::wire::messages::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
 
     #[test]
     fn a_lone_record_goes_at_once_and_a_stream_in_steps() {
@@ -287,6 +287,24 @@ mod tests {
             settle::settle(shared, &broker, flights, Ok(None));
             sender::requests_ended(shared, &broker, 1);
         }
+
+        /// They are written, and the broker wants a pause.
+        fn answered_with(&self, flights: Vec<Flight>, throttle_time_ms: i32) {
+            let responses = flights.iter().map(|flight| TopicProduceResponse {
+                name: Arc::clone(&flight.partition.topic),
+                partition_responses: vec![PartitionProduceResponse {
+                    index: flight.partition.index,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            });
+            let answer =
+                ProduceResponse { responses: responses.collect(), throttle_time_ms, ..Default::default() };
+            let shared = &self.world.shared;
+            let broker = shared.known_broker(1).unwrap();
+            settle::settle(shared, &broker, flights, Ok(Some(answer)));
+            sender::requests_ended(shared, &broker, 1);
+        }
     }
 
     #[tokio::test]
@@ -337,6 +355,27 @@ mod tests {
         }
         assert!(task.send().is_some());
         assert_eq!(task.passes, passes + 1, "the timer's");
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_throttles_hears_nothing_and_batches_grow_meanwhile() {
+        let mut task = Task::new(1).await;
+        drop(task.world.append(10_000, 0, b"first"));
+        task.run(10_000);
+        let first = task.send().expect("a lone record goes at once");
+        task.answered_with(first, 300);
+        for now in (12_000..309_000).step_by(1_000) {
+            drop(task.world.append(now, 0, b"more"));
+            task.run(now);
+            assert!(task.send().is_none(), "at {now}");
+        }
+        // What must go at once is sealed, and waits all the same.
+        task.world.shared.linger.press();
+        task.run(309_500);
+        assert!(task.send().is_none());
+        task.run(310_000);
+        let flights = task.send().expect("the pause is over");
+        assert_eq!(flights[0].batch.count(), 297);
     }
 
     /// Whatever comes between: what its partition could send goes within five milliseconds and a timer's tick.

@@ -79,6 +79,12 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
             made += 1;
             requests.push(Box::pin(request::run(shared, broker, flights, turn)));
         }
+        let unmuted = async {
+            match broker.muted_until(|| shared.time.us()) {
+                Some(us) => tokio::time::sleep_until(shared.time.instant(us).into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
@@ -86,6 +92,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
                 requests_ended(&shared, &broker, ended);
             }
             () = broker.wake.notified() => {}
+            () = unmuted => {}
         }
     }
 }
@@ -107,6 +114,9 @@ pub(super) fn next_request(
     broker: &Arc<Broker>,
     identity: Option<Identity>,
 ) -> Option<Vec<Flight>> {
+    if broker.muted_until(|| shared.time.us()).is_some() {
+        return None;
+    }
     let flights = gather(shared, broker, identity);
     if flights.is_empty() {
         return None;

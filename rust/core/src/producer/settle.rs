@@ -86,6 +86,7 @@ pub(super) fn settle(
             if broker.down_since_us.swap(0, Relaxed) != 0 {
                 tracing::info!(target: "kafkafast.producer", "Broker {} answers again", broker.node);
             }
+            broker.mute(shared.time.us(), answer.as_ref().map_or(0, |answer| answer.throttle_time_ms));
             for flight in flights {
                 end.answered(flight, answer.as_ref());
             }

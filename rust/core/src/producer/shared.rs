@@ -92,6 +92,8 @@ pub(super) struct Broker {
     pub(super) down_since_us: AtomicU64,
     /// When a request to it failed last.
     pub(super) failed_us: AtomicU64,
+    /// Until when it wants to hear nothing, because a quota is used up (KIP-219); 0: it never said so.
+    muted_until_us: AtomicU64,
 }
 
 impl Shared {
@@ -358,6 +360,9 @@ impl std::fmt::Display for Obstacle {
     }
 }
 
+/// Longest pause a broker is granted, more than its quotas ask for by default (11 s).
+const MUTED_MAX: Duration = Duration::from_secs(30);
+
 impl Broker {
     fn new(node: i32) -> Self {
         Self {
@@ -368,7 +373,22 @@ impl Broker {
             last_send_us: AtomicU64::new(0),
             down_since_us: AtomicU64::new(0),
             failed_us: AtomicU64::new(0),
+            muted_until_us: AtomicU64::new(0),
         }
+    }
+
+    /// An answer says that the broker is quiet for so long from now on: what is sent earlier waits in its queue.
+    pub(super) fn mute(&self, now_us: u64, throttle_ms: i32) {
+        let pause = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0)).min(MUTED_MAX);
+        if !pause.is_zero() {
+            self.muted_until_us.fetch_max(now_us + pause.as_micros() as u64, Relaxed);
+        }
+    }
+
+    /// Until when nothing is sent to it, if that is to come.
+    pub(super) fn muted_until(&self, now_us: impl FnOnce() -> u64) -> Option<u64> {
+        let until = self.muted_until_us.load(Relaxed);
+        (until > 0 && until > now_us()).then_some(until)
     }
 
     /// Whether nothing is on the way to it.
