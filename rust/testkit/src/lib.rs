@@ -1,7 +1,7 @@
 //! Real servers and faulty networks for the tests of kafka-fast. Nothing of this is shipped.
 //!
-//! [`RealKafka`] starts Apache Kafka on this machine's loopback, on a free port and in a folder of its own, and stops it when
-//! it is dropped or when this process ends, in whatever way; [`RealRedis`] does the same with Redis, and [`Process`] with a
+//! [`RealKafka`] starts Apache Kafka of any [`Version`] on this machine's loopback, on a free port and in a folder of its own, and
+//! stops it when it is dropped or when this process ends, in whatever way; [`RealRedis`] does the same with Redis, and [`Process`] with a
 //! program of the test's own. [`Proxy`] stands between a client and a server and misbehaves on demand. None of them knows
 //! anything of the client under test.
 
@@ -15,7 +15,7 @@ mod server;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-pub use kafka::{Options, RealKafka, java_with_kafka};
+pub use kafka::{Options, RealKafka, Version, java_with, java_with_kafka};
 pub use process::Process;
 pub use proxy::{Fault, Proxy};
 pub use redis::{RealRedis, RedisOptions};

@@ -165,7 +165,8 @@ impl Server {
         self.child.as_ref().unwrap_or_else(|| panic!("{} is not running", self.name))
     }
 
-    fn log(&self, name: &str) -> String {
+    /// What it has said so far.
+    pub(crate) fn log(&self, name: &str) -> String {
         let mut text = Vec::new();
         if let Ok(mut file) = File::open(self.path(name)) {
             // What cannot be read is not shown; the error says the rest.
