@@ -116,7 +116,7 @@ impl Cluster {
     ///
     /// Members are only seen by way of a partition that exists; topics that do not exist (yet) are no error. A coordinator that
     /// had no group of this name remembers it until it next clears up (`offsets.retention.check.interval.ms`, 10 minutes):
-    /// it lists none, but no share group gets the name meanwhile.
+    /// one of Kafka 4 lists none, but no share group gets the name meanwhile; older ones list an empty group without offsets.
     ///
     /// # Errors
     /// Those that commits would have; see [`CommitError`]. Waits for the coordinator, `timeout` in all.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 /// A version of Apache Kafka that `./dev` fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
-    /// 2.4.1, with ZooKeeper 3.5.7: no ids of topics, and the versions of most requests are the last inflexible ones.
+    /// 2.4.1, with ZooKeeper 3.5.7: no ids of topics; its Produce 8, Fetch 11 and ListOffsets 5 are the last before the flexible
+    /// versions (KIP-482).
     V2_4,
-    /// 3.9.1, KRaft: the last that still takes the oldest versions of requests.
+    /// 3.9.1, KRaft: the last that still takes the oldest versions of requests (KIP-896), with the group coordinator of old.
     V3_9,
     /// 4.4.0, KRaft: the newest.
     V4_4,
