@@ -4,19 +4,19 @@
 //! as the socket has, so many small answers cost one system call; an answer that does not fit is read straight into
 //! a buffer of its own, a large one into memory that an answer before it has left ([`Spares`]). A frame is never a window
 //! into the shared buffer: a small answer that is kept would otherwise keep all of it. The length is checked against the
-//! bound before anything is allocated.
+//! bound before anything is allocated, and is not believed beyond [`spares::BEGIN`]: more memory is taken as bytes come.
 //!
 //! Writing. Frames are lists of segments (a request's head, a batch that nobody copies, ...). [`FrameWriter`] gathers
 //! the segments of all frames it was given into vectored writes and remembers how far it got.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{BufMut, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::oneshot;
 
@@ -95,11 +95,14 @@ impl FrameReader {
         while frame.len() < length {
             let missing = length - frame.len();
             let n = if missing >= READ_CHUNK / 2 {
-                let mut exact = (&mut frame).limit(missing);
+                spares::make_room(&mut frame, length);
+                let room = frame.capacity() - frame.len();
+                let mut exact = (&mut frame).limit(missing.min(room));
                 io.read_buf(&mut exact).await.map_err(ReadError::Io)?
             } else {
                 // The tail shares a system call with the answers behind it.
                 let n = self.fill(io).await?;
+                frame.reserve_exact(missing);
                 self.give(&mut frame, missing);
                 n
             };
@@ -132,6 +135,41 @@ impl FrameReader {
         let n = io.read(&mut self.buffer[self.end..]).await.map_err(ReadError::Io)?;
         self.end += n;
         Ok(n)
+    }
+}
+
+/// Reads `stream`, which gives at most `piece` bytes at a time, as a connection reads its socket, and hands each frame to
+/// `each`. Says why there was no further one. For tests that feed it bytes no broker would send.
+#[doc(hidden)]
+pub fn frames_of(stream: &[u8], piece: usize, max: usize, mut each: impl FnMut(Bytes)) -> CloseReason {
+    let mut pieces = Pieces { rest: stream, piece: piece.max(1) };
+    let mut reader = FrameReader::new();
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        match pin!(reader.next(&mut pieces, max)).poll(&mut context) {
+            Poll::Ready(Ok(frame)) => each(frame),
+            Poll::Ready(Err(error)) => return error.into_reason(max),
+            Poll::Pending => unreachable!("a slice never waits"),
+        }
+    }
+}
+
+/// A stream of bytes that are all there.
+struct Pieces<'a> {
+    rest: &'a [u8],
+    piece: usize,
+}
+
+impl AsyncRead for Pieces<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (piece, rest) = self.rest.split_at(self.piece.min(buf.remaining()).min(self.rest.len()));
+        buf.put_slice(piece);
+        self.rest = rest;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -19,3 +19,5 @@ pub(crate) use error::Span;
 pub use backoff::BackOff;
 pub use connection::{Connection, ConnectionOptions, Pending};
 pub use error::{CallError, CloseReason, ConnectError};
+#[doc(hidden)]
+pub use frames::frames_of;

@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 
 /// The smallest answer whose buffer is worth keeping: allocators reuse smaller ones well.
 pub(super) const LEAST: usize = 128 << 10;
+/// The most memory taken for an answer on the word of its length alone. A broker that says 100 MB and sends nothing would
+/// otherwise hold as much, on every connection.
+pub(super) const BEGIN: usize = 512 << 10;
 /// The most buffers kept for nobody. One is being read, one or two are being walked: more are in use only while readers lag
 /// behind, and then none comes back.
 const MOST: usize = 8;
@@ -25,8 +28,8 @@ pub(super) struct Spares {
 }
 
 impl Spares {
-    /// An empty buffer for `length` bytes. Not more than twice as large, so that answers that are kept hold about what they
-    /// are charged for.
+    /// An empty buffer for `length` bytes: one that was used before, or the beginning of one ([`make_room`]). Not more than
+    /// twice as large, so that answers that are kept hold about what they are charged for.
     pub(super) fn take(&self, length: usize) -> Vec<u8> {
         let mut buffers = self.buffers.lock();
         // The last one is the warmest.
@@ -35,7 +38,7 @@ impl Spares {
             Some(at) => buffers.remove(at),
             None => {
                 drop(buffers);
-                Vec::with_capacity(rounded(length))
+                Vec::with_capacity(rounded(length).min(BEGIN))
             }
         }
     }
@@ -70,6 +73,14 @@ impl Spares {
     pub(super) fn give_up(&self) {
         let buffers = std::mem::take(&mut *self.buffers.lock());
         drop(buffers);
+    }
+}
+
+/// Room for more of an answer of `length` bytes: as much again as has come, until all of it has room.
+pub(super) fn make_room(buffer: &mut Vec<u8>, length: usize) {
+    if buffer.len() == buffer.capacity() {
+        let missing = rounded(length).saturating_sub(buffer.len());
+        buffer.reserve_exact(buffer.len().max(LEAST).min(missing));
     }
 }
 
@@ -110,7 +121,7 @@ mod tests {
     #[test]
     fn a_buffer_comes_back_with_the_last_slice_and_is_taken_for_answers_of_about_its_size() {
         let spares = Arc::new(Spares::default());
-        let mut buffer = spares.take(1 << 20);
+        let mut buffer = spares.take(1 << 19);
         let place = buffer.as_ptr();
         buffer.extend_from_slice(&[7; 1000]);
         let answer = spares.lend(buffer);
@@ -120,11 +131,11 @@ mod tests {
         assert_eq!(&slice[..], [7; 10]);
         drop(slice);
         assert_eq!(held(&spares).len(), 1);
-        for other in [(1 << 19) - 1, (1 << 20) + 1] {
+        for other in [(1 << 18) - 1, (1 << 19) + 1] {
             let buffer = spares.take(other);
             assert_ne!(buffer.as_ptr(), place, "{other} bytes do not fit");
         }
-        let again = spares.take((1 << 20) - 5);
+        let again = spares.take((1 << 19) - 5);
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         assert!(!spares.any());
     }
@@ -139,6 +150,25 @@ mod tests {
         assert!(held(&spares).iter().sum::<usize>() <= MOST_BYTES);
         spares.give_up();
         assert!(!spares.any());
+    }
+
+    #[test]
+    fn a_length_is_believed_as_far_as_bytes_have_come() {
+        let spares = Arc::new(Spares::default());
+        let length = 100_000_001;
+        let mut buffer = spares.take(length);
+        assert!(buffer.capacity() <= BEGIN);
+        let mut came = 0;
+        while came < length {
+            make_room(&mut buffer, length);
+            assert!(buffer.capacity() <= BEGIN.max(2 * came).min(rounded(length)), "{came} bytes have come");
+            came = buffer.capacity().min(length);
+            buffer.resize(came, 7);
+        }
+        assert_eq!(buffer.capacity(), rounded(length));
+        // What has come is kept for the next answer.
+        drop(spares.lend(Vec::with_capacity(1 << 20)));
+        assert_eq!(spares.take(1_000_000).capacity(), 1 << 20);
     }
 
     #[test]

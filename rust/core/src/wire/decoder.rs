@@ -24,6 +24,14 @@ pub enum DecodeError {
         /// The bytes left in the frame.
         available: usize,
     },
+    /// Values that would take more memory than a frame of this size may.
+    #[error(
+        "its values take more than {allowed} bytes of memory, four times the frame and 1 MB; no broker answers like that"
+    )]
+    TooMuchMemory {
+        /// The most that a frame of this size may take.
+        allowed: usize,
+    },
     /// A string that is not UTF-8.
     #[error("a string is not UTF-8")]
     NotUtf8,
@@ -32,9 +40,22 @@ pub enum DecodeError {
     LongVarint,
 }
 
+/// A byte of a frame becomes so many bytes of values at most. Of what brokers answer, partitions with one replica come
+/// nearest: 26 bytes of metadata become 96.
+const MEMORY_PER_BYTE: usize = 4;
+/// What the values of any frame may take besides. Less than 1 MB, since the frame's own head is not charged.
+const MEMORY_BASE: usize = 1_000_000;
+
 /// Reads big-endian values one after the other; slices share the frame's memory.
+///
+/// What the values take is bounded: an array of empty strings takes sixteen times its bytes, and a frame of 100 MB that is
+/// made of those would end the process. Arrays and strings are charged before memory is taken for them, and fail with
+/// [`DecodeError::TooMuchMemory`] when they would exceed four times the frame and 1 MB.
 pub struct Decoder {
     buf: Bytes,
+    /// What may still be charged, and what could be at first.
+    memory: usize,
+    allowed: usize,
 }
 
 // What is read may be a password.
@@ -47,7 +68,15 @@ impl fmt::Debug for Decoder {
 impl Decoder {
     /// A decoder over a whole frame.
     pub fn new(buf: Bytes) -> Self {
-        Self { buf }
+        let allowed = buf.len().saturating_mul(MEMORY_PER_BYTE).saturating_add(MEMORY_BASE);
+        Self { buf, memory: allowed, allowed }
+    }
+
+    /// To be called before `bytes` are allocated for a value.
+    pub(super) fn charge(&mut self, bytes: usize) -> Result<(), DecodeError> {
+        let left = self.memory.checked_sub(bytes);
+        self.memory = left.ok_or(DecodeError::TooMuchMemory { allowed: self.allowed })?;
+        Ok(())
     }
 
     /// Bytes left.
@@ -150,7 +179,10 @@ impl Decoder {
         for _ in 0..self.uvarint()? {
             let tag = self.uvarint()?;
             let length = self.uvarint()? as usize;
-            each(tag, &mut Self::new(self.take(length)?))?;
+            // What a field takes is charged to the frame, or a thousand fields had a thousand times the base.
+            let mut field = Self { buf: self.take(length)?, memory: self.memory, allowed: self.allowed };
+            each(tag, &mut field)?;
+            self.memory = field.memory;
         }
         Ok(())
     }

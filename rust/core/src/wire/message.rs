@@ -41,7 +41,7 @@
 //! A struct with `Default`, and [`Wire`]: `write` is one `if` and one `write` per field, `read` the same with `read`. Types
 //! do the rest: a number is big-endian, a string, a byte string and an array begin with a length ([`put_length`],
 //! [`Decoder::length`]), a struct is its fields. Reading takes no memory for more elements than the rest of the frame has
-//! bytes for.
+//! bytes for, and for all values together no more than [`Decoder`] says.
 
 use std::fmt;
 use std::sync::Arc;
@@ -132,6 +132,10 @@ fn put_length(out: &mut Encoder, length: Option<usize>, wide: bool, v: Version) 
     }
 }
 
+/// What a string takes besides its text: the two counters of its `Arc`.
+const STRING_HEAD: usize = 2 * size_of::<usize>();
+const STRING_ALIGN: usize = align_of::<usize>();
+
 impl Wire for Option<Str> {
     const LEAST: usize = 1;
     fn write(&self, out: &mut Encoder, v: Version) {
@@ -140,6 +144,11 @@ impl Wire for Option<Str> {
     }
     fn read(d: &mut Decoder, v: Version) -> Result<Self, DecodeError> {
         let Some(n) = d.length("a string", v.flexible, false, 1)? else { return Ok(None) };
+        if n == 0 {
+            // Takes no memory.
+            return Ok(Some(Str::default()));
+        }
+        d.charge(STRING_HEAD + n.next_multiple_of(STRING_ALIGN))?;
         let bytes = d.take(n)?;
         Ok(Some(std::str::from_utf8(&bytes).map_err(|_| DecodeError::NotUtf8)?.into()))
     }
@@ -153,7 +162,7 @@ impl Wire for Str {
     }
     fn read(d: &mut Decoder, v: Version) -> Result<Self, DecodeError> {
         // Brokers send null where the schema has an empty string; both mean "nothing".
-        Ok(Option::<Self>::read(d, v)?.unwrap_or_else(|| "".into()))
+        Ok(Option::<Self>::read(d, v)?.unwrap_or_default())
     }
 }
 
@@ -189,8 +198,10 @@ impl<T: Wire> Wire for Option<Vec<T>> {
     }
     fn read(d: &mut Decoder, v: Version) -> Result<Self, DecodeError> {
         let Some(n) = d.length("an array", v.flexible, true, T::LEAST.max(1))? else { return Ok(None) };
-        // A value in memory is larger than its bytes on the wire; what is taken ahead is bounded by the latter.
-        let mut items = Vec::with_capacity(n.min(d.remaining() / size_of::<T>().max(1)));
+        // A value in memory is larger than its bytes on the wire: what all may take together is bounded. Exactly so many
+        // are made room for, because growing would take more than the bound has room for.
+        d.charge(n.saturating_mul(size_of::<T>()))?;
+        let mut items = Vec::with_capacity(n);
         for _ in 0..n {
             items.push(T::read(d, v)?);
         }

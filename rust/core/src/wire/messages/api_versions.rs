@@ -6,8 +6,8 @@ message! {
     /// Asks for the versions; since version 3 it names the client's software (KIP-511), since version 5 whom it takes the broker
     /// for: one that is another, because an address was given to somebody else, refuses (KIP-1242). `None` and -1 mean any.
     pub struct ApiVersionsRequest {
-        pub client_software_name: Str = "".into() => 3..,
-        pub client_software_version: Str = "".into() => 3..,
+        pub client_software_name: Str => 3..,
+        pub client_software_version: Str => 3..,
         pub cluster_id: Option<Str> => 5..,
         pub node_id: i32 = -1 => 5..,
     }
@@ -21,14 +21,14 @@ message! {
 
     /// A feature the broker could use.
     pub struct SupportedFeatureKey {
-        pub name: Str = "".into() => 3..,
+        pub name: Str => 3..,
         pub min_version: i16 => 3..,
         pub max_version: i16 => 3..,
     }
 
     /// A feature the cluster has agreed on.
     pub struct FinalizedFeatureKey {
-        pub name: Str = "".into() => 3..,
+        pub name: Str => 3..,
         pub max_version_level: i16 => 3..,
         pub min_version_level: i16 => 3..,
     }

@@ -11,7 +11,7 @@ message! {
     /// How many partitions a topic shall have in all. `None` leaves to the broker where the new ones are placed, else there
     /// is one assignment each.
     pub struct CreatePartitionsTopic {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub count: i32 => 0..,
         pub assignments: Option<Vec<CreatePartitionsAssignment>> => 0..,
     }
@@ -25,7 +25,7 @@ message! {
 
     /// What became of one topic.
     pub struct CreatePartitionsTopicResult {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub error_code: i16 => 0..,
         pub error_message: Option<Str> => 0..,
     }

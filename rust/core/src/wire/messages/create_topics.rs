@@ -11,13 +11,13 @@ message! {
 
     /// A setting of the new topic.
     pub struct CreatableTopicConfig {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub value: Option<Str> => 0..,
     }
 
     /// A topic to create; -1 partitions or replicas mean the broker's default.
     pub struct CreatableTopic {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub num_partitions: i32 => 0..,
         pub replication_factor: i16 => 0..,
         pub assignments: Vec<CreatableReplicaAssignment> => 0..,
@@ -33,7 +33,7 @@ message! {
 
     /// A setting the topic got.
     pub struct CreatableTopicConfigs {
-        pub name: Str = "".into() => 5..,
+        pub name: Str => 5..,
         pub value: Option<Str> => 5..,
         pub read_only: bool => 5..,
         pub config_source: i8 = -1 => 5..,
@@ -42,7 +42,7 @@ message! {
 
     /// What became of one topic.
     pub struct CreatableTopicResult {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub topic_id: Uuid => 7..,
         pub error_code: i16 => 0..,
         pub error_message: Option<Str> => 1..,

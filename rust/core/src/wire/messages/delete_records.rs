@@ -11,7 +11,7 @@ message! {
 
     /// The partitions of one topic.
     pub struct DeleteRecordsTopic {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub partitions: Vec<DeleteRecordsPartition> => 0..,
     }
 
@@ -30,7 +30,7 @@ message! {
 
     /// The partitions of one topic.
     pub struct DeleteRecordsTopicResult {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub partitions: Vec<DeleteRecordsPartitionResult> => 0..,
     }
 

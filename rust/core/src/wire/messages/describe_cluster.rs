@@ -14,7 +14,7 @@ message! {
     /// A broker and where it listens.
     pub struct DescribeClusterBroker {
         pub broker_id: i32 => 0..,
-        pub host: Str = "".into() => 0..,
+        pub host: Str => 0..,
         pub port: i32 => 0..,
         pub rack: Option<Str> => 0..,
         pub is_fenced: bool => 2..,
@@ -26,7 +26,7 @@ message! {
         pub error_code: i16 => 0..,
         pub error_message: Option<Str> => 0..,
         pub endpoint_type: i8 = 1 => 1..,
-        pub cluster_id: Str = "".into() => 0..,
+        pub cluster_id: Str => 0..,
         pub controller_id: i32 = -1 => 0..,
         pub brokers: Vec<DescribeClusterBroker> => 0..,
         pub cluster_authorized_operations: i32 = i32::MIN => 0..,

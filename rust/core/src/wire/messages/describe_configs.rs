@@ -7,7 +7,7 @@ message! {
     /// A topic or a broker, and the settings asked for; `None` means all.
     pub struct DescribeConfigsResource {
         pub resource_type: i8 => 0..,
-        pub resource_name: Str = "".into() => 0..,
+        pub resource_name: Str => 0..,
         pub configuration_keys: Option<Vec<Str>> => 0..,
     }
 
@@ -20,7 +20,7 @@ message! {
 
     /// Another place the setting could come from, in the order they are looked at.
     pub struct DescribeConfigsSynonym {
-        pub name: Str = "".into() => 1..,
+        pub name: Str => 1..,
         pub value: Option<Str> => 1..,
         pub source: i8 => 1..,
     }
@@ -28,7 +28,7 @@ message! {
     /// A setting. The source is 1 for the topic's own, 2 for this broker's, 3 for all brokers', 4 for the broker's file, 5
     /// for Kafka's default. A sensitive one comes without its value.
     pub struct DescribeConfigsResourceResult {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub value: Option<Str> => 0..,
         pub read_only: bool => 0..,
         pub config_source: i8 = -1 => 1..,
@@ -43,7 +43,7 @@ message! {
         pub error_code: i16 => 0..,
         pub error_message: Option<Str> => 0..,
         pub resource_type: i8 => 0..,
-        pub resource_name: Str = "".into() => 0..,
+        pub resource_name: Str => 0..,
         pub configs: Vec<DescribeConfigsResourceResult> => 0..,
     }
 

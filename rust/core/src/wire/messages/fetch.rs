@@ -19,14 +19,14 @@ message! {
 
     /// The partitions of one topic.
     pub struct FetchTopic {
-        pub topic: Str = "".into() => 0..=12,
+        pub topic: Str => 0..=12,
         pub topic_id: Uuid => 13..,
         pub partitions: Vec<FetchPartition> => 0..,
     }
 
     /// Partitions to take out of a fetch session (KIP-227).
     pub struct ForgottenTopic {
-        pub topic: Str = "".into() => 7..=12,
+        pub topic: Str => 7..=12,
         pub topic_id: Uuid => 13..,
         pub partitions: Vec<i32> => 7..,
     }
@@ -48,7 +48,7 @@ message! {
         pub session_epoch: i32 = -1 => 7..,
         pub topics: Vec<FetchTopic> => 0..,
         pub forgotten_topics_data: Vec<ForgottenTopic> => 7..,
-        pub rack_id: Str = "".into() => 11..,
+        pub rack_id: Str => 11..,
     } tagged {
         0: pub cluster_id: Option<Str> => 12..,
         1: pub replica_state: ReplicaState => 15..,
@@ -90,7 +90,7 @@ message! {
 
     /// The partitions of one topic.
     pub struct FetchableTopicResponse {
-        pub topic: Str = "".into() => 0..=12,
+        pub topic: Str => 0..=12,
         pub topic_id: Uuid => 13..,
         pub partitions: Vec<PartitionData> => 0..,
     }

@@ -6,7 +6,7 @@ message! {
     /// What is done to one setting: 0 sets it, 1 takes it away, 2 appends to its list, 3 takes from its list. The value may
     /// be a password.
     pub struct AlterableConfig {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub config_operation: i8 => 0..,
         pub value: Secret<Option<Str>> => 0..,
     }
@@ -14,7 +14,7 @@ message! {
     /// A topic (type 2) or a broker (4), and the changes.
     pub struct AlterConfigsResource {
         pub resource_type: i8 => 0..,
-        pub resource_name: Str = "".into() => 0..,
+        pub resource_name: Str => 0..,
         pub configs: Vec<AlterableConfig> => 0..,
     }
 
@@ -29,7 +29,7 @@ message! {
         pub error_code: i16 => 0..,
         pub error_message: Option<Str> => 0..,
         pub resource_type: i8 => 0..,
-        pub resource_name: Str = "".into() => 0..,
+        pub resource_name: Str => 0..,
     }
 
     /// What became of each.

@@ -11,10 +11,10 @@ message! {
 
     /// A group. Its protocol type is `consumer`, or empty when it only has committed offsets.
     pub struct ListedGroup {
-        pub group_id: Str = "".into() => 0..,
-        pub protocol_type: Str = "".into() => 0..,
-        pub group_state: Str = "".into() => 4..,
-        pub group_type: Str = "".into() => 5..,
+        pub group_id: Str => 0..,
+        pub protocol_type: Str => 0..,
+        pub group_state: Str => 4..,
+        pub group_type: Str => 5..,
     }
 
     /// The groups.

@@ -12,7 +12,7 @@ message! {
 
     /// The partitions of one topic.
     pub struct ListOffsetsTopic {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub partitions: Vec<ListOffsetsPartition> => 0..,
     }
 
@@ -35,7 +35,7 @@ message! {
 
     /// The partitions of one topic.
     pub struct ListOffsetsTopicResponse {
-        pub name: Str = "".into() => 0..,
+        pub name: Str => 0..,
         pub partitions: Vec<ListOffsetsPartitionResponse> => 0..,
     }
 

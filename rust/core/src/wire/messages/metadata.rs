@@ -20,7 +20,7 @@ message! {
     /// A broker and where it listens.
     pub struct MetadataResponseBroker {
         pub node_id: i32 => 0..,
-        pub host: Str = "".into() => 0..,
+        pub host: Str => 0..,
         pub port: i32 => 0..,
         pub rack: Option<Str> => 1..,
     }

@@ -14,16 +14,16 @@ message! {
 
     /// The partitions of one topic.
     pub struct OffsetCommitRequestTopic {
-        pub name: Str = "".into() => 0..=9,
+        pub name: Str => 0..=9,
         pub topic_id: Uuid => 10..,
         pub partitions: Vec<OffsetCommitRequestPartition> => 0..,
     }
 
     /// Commits offsets.
     pub struct OffsetCommitRequest {
-        pub group_id: Str = "".into() => 0..,
+        pub group_id: Str => 0..,
         pub generation_id_or_member_epoch: i32 = -1 => 1..,
-        pub member_id: Str = "".into() => 1..,
+        pub member_id: Str => 1..,
         pub group_instance_id: Option<Str> => 7..,
         pub topics: Vec<OffsetCommitRequestTopic> => 0..,
     }
@@ -36,7 +36,7 @@ message! {
 
     /// The partitions of one topic.
     pub struct OffsetCommitResponseTopic {
-        pub name: Str = "".into() => 0..=9,
+        pub name: Str => 0..=9,
         pub topic_id: Uuid => 10..,
         pub partitions: Vec<OffsetCommitResponsePartition> => 0..,
     }

@@ -5,14 +5,14 @@ use super::prelude::*;
 message! {
     /// The partitions of one topic.
     pub struct OffsetFetchRequestTopic {
-        pub name: Str = "".into() => 0..=9,
+        pub name: Str => 0..=9,
         pub topic_id: Uuid => 10..,
         pub partition_indexes: Vec<i32> => 0..,
     }
 
     /// One group of several; `None` means all topics it has. Who is no member says `None` and epoch -1 (KIP-848).
     pub struct OffsetFetchRequestGroup {
-        pub group_id: Str = "".into() => 8..,
+        pub group_id: Str => 8..,
         pub member_id: Option<Str> => 9..,
         pub member_epoch: i32 = -1 => 9..,
         pub topics: Option<Vec<OffsetFetchRequestTopic>> => 8..,
@@ -21,7 +21,7 @@ message! {
     /// Asks for offsets; `None` means all the group has. Since version 8 it may ask for several groups at once (KIP-709). With
     /// `require_stable` a partition that an open transaction has committed is answered with UNSTABLE_OFFSET_COMMIT (KIP-447).
     pub struct OffsetFetchRequest {
-        pub group_id: Str = "".into() => 0..=7,
+        pub group_id: Str => 0..=7,
         pub topics: Option<Vec<OffsetFetchRequestTopic>> => 0..=7,
         pub groups: Vec<OffsetFetchRequestGroup> => 8..,
         pub require_stable: bool => 7..,
@@ -38,14 +38,14 @@ message! {
 
     /// The partitions of one topic.
     pub struct OffsetFetchResponseTopic {
-        pub name: Str = "".into() => 0..=9,
+        pub name: Str => 0..=9,
         pub topic_id: Uuid => 10..,
         pub partitions: Vec<OffsetFetchResponsePartition> => 0..,
     }
 
     /// The offsets of one group of several.
     pub struct OffsetFetchResponseGroup {
-        pub group_id: Str = "".into() => 8..,
+        pub group_id: Str => 8..,
         pub topics: Vec<OffsetFetchResponseTopic> => 8..,
         pub error_code: i16 => 8..,
     }

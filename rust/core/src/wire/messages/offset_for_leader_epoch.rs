@@ -13,7 +13,7 @@ message! {
 
     /// The partitions of one topic.
     pub struct OffsetForLeaderTopic {
-        pub topic: Str = "".into() => 0..,
+        pub topic: Str => 0..,
         pub partitions: Vec<OffsetForLeaderPartition> => 0..,
     }
 
@@ -34,7 +34,7 @@ message! {
 
     /// The partitions of one topic.
     pub struct OffsetForLeaderTopicResult {
-        pub topic: Str = "".into() => 0..,
+        pub topic: Str => 0..,
         pub partitions: Vec<EpochEndOffsetAnswer> => 0..,
     }
 

@@ -11,7 +11,7 @@ message! {
 
     /// The partitions of one topic.
     pub struct TopicProduceData {
-        pub name: Str = "".into() => 0..=12,
+        pub name: Str => 0..=12,
         pub topic_id: Uuid => 13..,
         pub partition_data: Vec<PartitionProduceData> => 0..,
     }
@@ -39,7 +39,7 @@ message! {
     /// Where a broker named by a leader hint listens (KIP-951).
     pub struct NodeEndpoint {
         pub node_id: i32 => 0..,
-        pub host: Str = "".into() => 0..,
+        pub host: Str => 0..,
         pub port: i32 => 0..,
         pub rack: Option<Str> => 0..,
     }
@@ -59,7 +59,7 @@ message! {
 
     /// What became of one topic's batches.
     pub struct TopicProduceResponse {
-        pub name: Str = "".into() => 0..=12,
+        pub name: Str => 0..=12,
         pub topic_id: Uuid => 13..,
         pub partition_responses: Vec<PartitionProduceResponse> => 0..,
     }

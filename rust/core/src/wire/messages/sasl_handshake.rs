@@ -6,7 +6,7 @@ message! {
     /// Names the mechanism, such as `SCRAM-SHA-256`. At version 0 the tokens that follow stand bare on the socket, at version
     /// 1 they are in SaslAuthenticate (KIP-152).
     pub struct SaslHandshakeRequest {
-        pub mechanism: Str = "".into() => 0..,
+        pub mechanism: Str => 0..,
     }
 
     /// Whether the broker has that mechanism enabled, and which it has.
