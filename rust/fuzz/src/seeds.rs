@@ -91,15 +91,10 @@ pub fn bodies<const CODEC: u8>(random: u64) -> Seeds {
     let is_of_it = |batch: &Vec<u8>| batch[22] & 7 == CODEC;
     let mut seeds: Seeds =
         batches(random).into_iter().filter(is_of_it).map(|batch| batch[HEADER..].to_vec()).collect();
-    match CODEC {
-        // Snappy as Kafka's own producer frames it is among them; raw blocks are what ours writes.
-        1..=4 => {
-            let twice: Seeds = seeds.iter().map(|body| body.repeat(2)).collect();
-            seeds.extend(twice);
-        }
-        _ => {}
-    }
-    if seeds.is_empty() { vec![vec![0; 16]] } else { seeds }
+    // Frames, members and blocks may follow each other.
+    let twice: Seeds = seeds.iter().map(|body| body.repeat(2)).collect();
+    seeds.extend(twice);
+    seeds
 }
 
 fn batch(random: &mut Random, compression: Compression, records: usize) -> Vec<u8> {

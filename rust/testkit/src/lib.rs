@@ -2,10 +2,12 @@
 //!
 //! [`RealKafka`] starts Apache Kafka of any [`Version`] on this machine's loopback, on a free port and in a folder of its own, and
 //! stops it when it is dropped or when this process ends, in whatever way; [`RealRedis`] does the same with Redis, and [`Process`] with a
-//! program of the test's own. [`Proxy`] stands between a client and a server and misbehaves on demand. None of them knows
-//! anything of the client under test.
+//! program of the test's own. [`Proxy`] stands between a client and a server and misbehaves on demand. [`fake::FakeKafka`]
+//! is a cluster that says what it is told. None of them knows anything of the client under test.
 
 #![allow(clippy::missing_panics_doc, reason = "a test that cannot have its server has failed")]
+
+pub mod fake;
 
 mod kafka;
 mod process;

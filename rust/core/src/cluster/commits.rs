@@ -11,11 +11,11 @@ use std::time::Duration;
 use super::Cluster;
 use super::commit_error::CommitError;
 use super::coordinator::Talk;
-use crate::wire::ErrorCode;
 use crate::wire::messages::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest,
     OffsetFetchRequestTopic, OffsetFetchResponse,
 };
+use crate::wire::{ErrorCode, Operation, Treatment};
 
 /// Partitions in one request.
 const PARTITIONS_MAX: usize = 1000;
@@ -166,17 +166,6 @@ impl Again {
     }
 }
 
-/// What concerns one partition and says nothing of the others, nor of the group.
-fn of_a_partition(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-            | ErrorCode::TOPIC_AUTHORIZATION_FAILED
-            | ErrorCode::OFFSET_METADATA_TOO_LARGE
-            | ErrorCode::INVALID_COMMIT_OFFSET_SIZE
-    )
-}
-
 /// The places of the commits that go into one request each.
 fn chunks(group: &str, commits: &[OffsetCommit]) -> VecDeque<Vec<usize>> {
     let mut chunks = VecDeque::new();
@@ -223,19 +212,23 @@ impl Talk<'_> {
             let mut again = Again::default();
             let (broker, codes) = self.commit(commits, &chunk).await?;
             for (i, code) in chunk.iter().zip(codes) {
-                match code {
-                    Some(ErrorCode::NONE) => outcomes[*i] = Some(Ok(())),
-                    Some(ErrorCode::INVALID_COMMIT_OFFSET_SIZE) if chunk.len() > 1 => {
-                        again.push(*i, ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
-                        again.halve = true;
+                let Some(code) = code else {
+                    again.push(*i, format_args!("{broker} did not say what became of it"));
+                    continue;
+                };
+                match code.treatment(Operation::OffsetCommit) {
+                    Treatment::Done => outcomes[*i] = Some(Ok(())),
+                    Treatment::FailPartition => outcomes[*i] = Some(Err(code)),
+                    // One alone that is too large says so of itself.
+                    Treatment::Split if chunk.len() == 1 && !code.retriable() => {
+                        outcomes[*i] = Some(Err(code))
                     }
-                    Some(code) if of_a_partition(code) => outcomes[*i] = Some(Err(code)),
-                    Some(code) => {
-                        again.push(*i, self.judge(&broker, code)?);
-                        // How Kafka 4 says that the whole is too large for its batch; before it said so.
-                        again.halve |= code == ErrorCode::UNKNOWN_SERVER_ERROR;
+                    treatment => {
+                        // UNKNOWN_SERVER_ERROR is how Kafka 4 says that the whole is too large for its batch; before it
+                        // said so. It may be anything else, too.
+                        again.push(*i, self.judge(Operation::OffsetCommit, &broker, code)?);
+                        again.halve |= treatment == Treatment::Split;
                     }
-                    None => again.push(*i, format_args!("{broker} did not say what became of it")),
                 }
             }
             let Some(why) = again.why else {
@@ -352,7 +345,7 @@ impl Talk<'_> {
         answer: &OffsetFetchResponse,
     ) -> Result<Result<Vec<CommittedOffset>, Arc<str>>, CommitError> {
         if answer.error_code != 0 {
-            let code = self.judge(broker, ErrorCode(answer.error_code))?;
+            let code = self.judge(Operation::OffsetFetch, broker, ErrorCode(answer.error_code))?;
             return Ok(Err(code.to_string().into()));
         }
         let answers: HashMap<(&str, i32), _> = (answer.topics.iter())
@@ -363,13 +356,13 @@ impl Talk<'_> {
             let Some(p) = answers.get(&(&**topic, *partition)) else {
                 return Ok(Err(format!("{broker} said nothing of {topic}/{partition}").into()));
             };
-            match ErrorCode(p.error_code) {
-                ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {}
-                ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-                    let (group, topic, broker) = (self.group.clone(), topic.clone(), broker.clone());
-                    return Err(CommitError::TopicNotAuthorized { group, topic, broker });
-                }
-                code => return Ok(Err(self.judge(broker, code)?.to_string().into())),
+            let code = ErrorCode(p.error_code);
+            if code == ErrorCode::TOPIC_AUTHORIZATION_FAILED {
+                let (group, topic, broker) = (self.group.clone(), topic.clone(), broker.clone());
+                return Err(CommitError::TopicNotAuthorized { group, topic, broker });
+            }
+            if code.treatment(Operation::OffsetFetch) != Treatment::Done {
+                return Ok(Err(self.judge(Operation::OffsetFetch, broker, code)?.to_string().into()));
             }
             let there = p.error_code == 0 && p.committed_offset >= 0;
             found.push(CommittedOffset {

@@ -14,7 +14,7 @@ use super::race::race;
 use super::{Cluster, Purpose};
 use crate::net::{BackOff, CallError};
 use crate::wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
-use crate::wire::{ErrorCode, Request};
+use crate::wire::{ErrorCode, Operation, Request, Treatment};
 
 /// Pause between two tries.
 const TRY_AGAIN: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(1));
@@ -100,13 +100,14 @@ impl<'a> Talk<'a> {
     /// Asks who the coordinator is, once, and waits if nobody knows.
     async fn find(&mut self) -> Result<(), CommitError> {
         let why: Arc<str> = match timeout_at(self.deadline, self.ask_for_coordinator()).await {
-            Ok(Ok((broker, answer))) => match ErrorCode(answer.error_code) {
-                ErrorCode::NONE => {
-                    self.cluster.inner().coordinators.learn(&self.group, answer.node_id);
-                    return Ok(());
-                }
-                code => format!("{broker} names no coordinator: {}", self.judge(&broker, code)?).into(),
-            },
+            Ok(Ok((_, answer))) if answer.error_code == 0 => {
+                self.cluster.inner().coordinators.learn(&self.group, answer.node_id);
+                return Ok(());
+            }
+            Ok(Ok((broker, answer))) => {
+                let code = self.judge(Operation::FindCoordinator, &broker, ErrorCode(answer.error_code))?;
+                format!("{broker} names no coordinator: {code}").into()
+            }
             Ok(Err(CallError::Closed)) => return Err(CommitError::Closed),
             Ok(Err(error @ CallError::Unsupported { .. })) => {
                 return Err(CommitError::Unsupported { group: self.group.clone(), error });
@@ -178,13 +179,18 @@ impl<'a> Talk<'a> {
     }
 
     /// Gives the code back when the same request may succeed later.
-    pub(super) fn judge(&self, broker: &Arc<str>, code: ErrorCode) -> Result<ErrorCode, CommitError> {
-        if !code.retriable() {
-            return Err(CommitError::of(self.group.clone(), broker.clone(), code));
-        }
-        // While a coordinator loads it is the one; all else may mean that another is by now.
-        if code != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS {
-            self.cluster.inner().coordinators.forget(&self.group);
+    pub(super) fn judge(
+        &self,
+        operation: Operation,
+        broker: &Arc<str>,
+        code: ErrorCode,
+    ) -> Result<ErrorCode, CommitError> {
+        match code.treatment(operation) {
+            // While a coordinator loads it is the one, and so it is when it finds a request too large.
+            Treatment::Retry => {}
+            Treatment::Split if !code.retriable() => {}
+            Treatment::Rediscover | Treatment::Split => self.cluster.inner().coordinators.forget(&self.group),
+            _ => return Err(CommitError::of(self.group.clone(), broker.clone(), code)),
         }
         Ok(code)
     }

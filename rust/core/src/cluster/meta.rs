@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::config::BrokerAddress;
 use crate::wire::messages::{MetadataResponse, MetadataResponseTopic};
-use crate::wire::{ErrorCode, Uuid};
+use crate::wire::{ErrorCode, Operation, Treatment, Uuid};
 
 /// Answers in a row that must say a topic does not exist before it is forgotten.
 const UNKNOWN_ANSWERS: u32 = 3;
@@ -139,7 +139,7 @@ impl Metadata {
 
     fn apply_topic(&mut self, name: &Arc<str>, topic: &MetadataResponseTopic) -> bool {
         let code = ErrorCode(topic.error_code);
-        if matches!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID) {
+        if code.treatment(Operation::Metadata) == Treatment::Missing {
             let Some(entry) = self.topics.get_mut(name) else { return false };
             entry.unknown += 1;
             return entry.unknown >= UNKNOWN_ANSWERS && self.topics.remove(name).is_some();

@@ -11,10 +11,10 @@ use super::error::OffsetsError;
 use super::{Cluster, Purpose};
 use crate::config::Isolation;
 use crate::net::BackOff;
-use crate::wire::ErrorCode;
 use crate::wire::messages::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
+use crate::wire::{ErrorCode, Operation, Treatment};
 
 /// Pause between two tries.
 const TRY_AGAIN: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(1));
@@ -205,16 +205,18 @@ fn take(
         for p in &topic.partitions {
             // A partition nobody asked about is the broker's mistake and harms nobody.
             let Some(i) = places.get(&(&*topic.name, p.partition_index)) else { continue };
-            match ErrorCode(p.error_code) {
-                ErrorCode::NONE => {
+            let code = ErrorCode(p.error_code);
+            match code.treatment(Operation::ListOffsets) {
+                Treatment::Done => {
                     found[*i] = Some(ListedOffset {
                         offset: p.offset,
                         timestamp: p.timestamp,
                         leader_epoch: p.leader_epoch,
                     });
                 }
-                code if code.retriable() => drop(why.insert(*i, code.name().into())),
-                code => {
+                // Whoever asks looks for the leaders before every try.
+                Treatment::Refresh => drop(why.insert(*i, code.name().into())),
+                _ => {
                     let OffsetQuery { topic, partition, .. } = queries[*i].clone();
                     return Err(OffsetsError::Refused { topic, partition, code });
                 }

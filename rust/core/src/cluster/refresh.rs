@@ -21,8 +21,8 @@ use super::meta::TopicCodes;
 use super::race::race;
 use super::{Inner, Purpose};
 use crate::net::{BackOff, CallError};
-use crate::wire::ErrorCode;
 use crate::wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use crate::wire::{ErrorCode, Operation, Treatment};
 
 /// How old metadata may become.
 const AGE_MAX: Duration = Duration::from_secs(300);
@@ -241,7 +241,9 @@ async fn ask(inner: &Arc<Inner>, round: &Round) -> Result<MetadataResponse, Call
         }
     });
     match race(asked.collect(), STAGGER, |i| nodes[i].note_trouble()).await {
-        Ok((_, response)) if ErrorCode(response.error_code) == ErrorCode::REBOOTSTRAP_REQUIRED => {
+        Ok((_, response))
+            if ErrorCode(response.error_code).treatment(Operation::Metadata) == Treatment::Rebootstrap =>
+        {
             inner.forget_nodes();
             Err(CallError::Rebootstrap)
         }

@@ -11,8 +11,8 @@ use super::name::check_topic_name;
 use super::refresh::WishError;
 use super::{Cluster, Purpose};
 use crate::net::{BackOff, CallError};
-use crate::wire::ErrorCode;
 use crate::wire::messages::{CreatableTopic, CreatableTopicResult, CreateTopicsRequest};
+use crate::wire::{ErrorCode, Operation, Treatment};
 
 /// How long a topic that may be being created is waited for: brokers say "unknown" until the creation is through,
 /// and say the same when they do not create topics.
@@ -198,29 +198,32 @@ fn creation(
     maybe_created: &mut bool,
 ) -> Result<Option<ErrorCode>, TopicError> {
     let topic = name.clone();
-    match ErrorCode(result.error_code) {
-        ErrorCode::NONE => Ok(None),
-        ErrorCode::TOPIC_ALREADY_EXISTS if *maybe_created => Ok(None),
-        ErrorCode::TOPIC_ALREADY_EXISTS => Err(TopicError::Exists { topic }),
-        code if code.retriable() => {
+    let code = ErrorCode(result.error_code);
+    match code.treatment(Operation::CreateTopics) {
+        Treatment::Done => Ok(None),
+        Treatment::DoneIfTried if *maybe_created => Ok(None),
+        Treatment::DoneIfTried => Err(TopicError::Exists { topic }),
+        Treatment::Refresh => {
             *maybe_created |= code == ErrorCode::REQUEST_TIMED_OUT;
             Ok(Some(code))
         }
-        code => Err(TopicError::Refused { topic, code, message: result.error_message }),
+        _ => Err(TopicError::Refused { topic, code, message: result.error_message }),
     }
 }
 
 fn is_unknown(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID)
+    code.treatment(Operation::Metadata) == Treatment::Missing
 }
 
 /// An error that no waiting mends.
 fn check(name: &Arc<str>, code: ErrorCode) -> Result<(), TopicError> {
     let topic = name.clone();
-    match code {
-        ErrorCode::TOPIC_AUTHORIZATION_FAILED => Err(TopicError::NotAuthorized { topic }),
-        code if code.is_ok() || code.retriable() => Ok(()),
-        code => Err(TopicError::Refused { topic, code, message: None }),
+    match code.treatment(Operation::Metadata) {
+        Treatment::Fatal if code == ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+            Err(TopicError::NotAuthorized { topic })
+        }
+        Treatment::Fatal => Err(TopicError::Refused { topic, code, message: None }),
+        _ => Ok(()),
     }
 }
 

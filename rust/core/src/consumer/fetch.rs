@@ -20,7 +20,7 @@ use crate::cluster::{Isolation, OffsetAt, OffsetQuery, Purpose};
 use crate::net::CallError;
 use crate::wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
 use crate::wire::records::Batches;
-use crate::wire::{ErrorCode, Uuid};
+use crate::wire::{ErrorCode, Operation, Treatment, Uuid};
 
 /// What a broker may wait with the answer to a unit's fetch. The records are there, so it does not, unless its high
 /// watermark is behind (it has just become leader).
@@ -240,8 +240,8 @@ async fn take(shared: &Arc<Shared>, part: Part) {
     let want = part.want;
     // A leader that sends us there sends nothing else.
     let replica = part.replica.filter(|_| part.pieces.is_empty() && !want.replica);
-    match part.error {
-        ErrorCode::NONE if let Some(node) = replica => {
+    match part.error.treatment(Operation::Fetch) {
+        Treatment::Done if let Some(node) = replica => {
             tracing::debug!(
                 topic = &*want.tp.topic,
                 partition = want.tp.partition,
@@ -250,7 +250,7 @@ async fn take(shared: &Arc<Shared>, part: Part) {
             );
             shared.with(|state| state.sent_to_replica(&want, node, now));
         }
-        ErrorCode::NONE => match part.broken {
+        Treatment::Done => match part.broken {
             Some(reason) => shared.with(|state| state.broken(&want, reason.into(), now)),
             None => {
                 if !shared.with(|state| state.fetched(&want, part.pieces, part.high_watermark, now)) {
@@ -259,11 +259,10 @@ async fn take(shared: &Arc<Shared>, part: Part) {
             }
         },
         // A replica that is behind the leader, or has not dropped yet what the leader has: the leader knows.
-        ErrorCode::OFFSET_OUT_OF_RANGE if want.replica => {
-            shared.with(|state| state.fetch_failed(&want, now));
-        }
-        ErrorCode::OFFSET_OUT_OF_RANGE => out_of_range(shared, &want).await,
-        error => {
+        Treatment::Reset if want.replica => shared.with(|state| state.fetch_failed(&want, now)),
+        Treatment::Reset => out_of_range(shared, &want).await,
+        _ => {
+            let error = part.error;
             if error.refresh_metadata() {
                 tracing::debug!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {error}");
             } else {

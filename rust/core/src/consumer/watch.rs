@@ -27,7 +27,7 @@ use super::state::Tp;
 use super::stats::Counters;
 use crate::cluster::{OffsetAt, OffsetQuery, Purpose, TopicMeta};
 use crate::group::{Event as GroupEvent, GroupError};
-use crate::wire::ErrorCode;
+use crate::wire::{Operation, Treatment};
 
 /// Longest wait of a poll while some partition of the leader is not in it.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
@@ -201,8 +201,8 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
     let mut seen: Vec<Seen> = Vec::new();
     for part in fetch::sort_answer(shared, &wants, answer, charge) {
         let (tp, position, epoch) = (part.want.tp, part.want.position, part.want.epoch);
-        match part.error {
-            ErrorCode::NONE => {
+        match part.error.treatment(Operation::Fetch) {
+            Treatment::Done => {
                 let is_news = shared.with(|state| match state.tail_of_others(&tp) {
                     Some(_) => state.polled_for_others(&tp, part.high_watermark),
                     None => state.polled(&tp, position, part.pieces, part.high_watermark, epoch),
@@ -212,14 +212,14 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
                     seen.push(Seen { tp, high_watermark, log_start, epoch });
                 }
             }
-            ErrorCode::OFFSET_OUT_OF_RANGE => {
+            Treatment::Reset => {
                 // Below the log start or above its end: both are told by the ends.
                 well = false;
                 ask_ends(shared, &[Want { tp, position, bytes: 0, epoch, replica: false }]).await;
             }
-            error => {
+            _ => {
                 well = false;
-                tracing::debug!(topic = &*tp.topic, partition = tp.partition, "long poll: {error}");
+                tracing::debug!(topic = &*tp.topic, partition = tp.partition, "long poll: {}", part.error);
                 shared.cluster.request_refresh(&tp.topic);
             }
         }

@@ -13,8 +13,8 @@ use super::shared::{Shared, stopped};
 use crate::cluster::Purpose;
 use crate::config::Acks;
 use crate::net::CallError;
-use crate::wire::ErrorCode;
 use crate::wire::messages::InitProducerIdRequest;
+use crate::wire::{ErrorCode, Operation, Treatment};
 
 /// How long a broker may refuse for a reason that should pass before the producer goes on without an id.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,13 +69,18 @@ async fn ask(shared: &Shared) -> Standing {
         match answer {
             Ok(answer) => {
                 let code = ErrorCode(answer.error_code);
-                if code.is_ok() {
-                    let (id, epoch) = (answer.producer_id, answer.producer_epoch);
-                    return Standing::With(Identity { id, epoch });
-                }
-                let since = *refused_since.get_or_insert_with(Instant::now);
-                if !code.retriable() || since.elapsed() > PATIENCE {
-                    return without(&code);
+                match code.treatment(Operation::InitProducerId) {
+                    Treatment::Done => {
+                        let (id, epoch) = (answer.producer_id, answer.producer_epoch);
+                        return Standing::With(Identity { id, epoch });
+                    }
+                    Treatment::GoWithout => return without(&code),
+                    _ => {
+                        let since = *refused_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() > PATIENCE {
+                            return without(&code);
+                        }
+                    }
                 }
             }
             Err(error @ (CallError::Unsupported { .. } | CallError::Decode { .. })) => {

@@ -19,7 +19,7 @@ use crate::cluster::Leader;
 use crate::config::Acks;
 use crate::net::CallError;
 use crate::wire::messages::{PartitionProduceResponse, ProduceResponse};
-use crate::wire::{BatchBuilder, ErrorCode, batch};
+use crate::wire::{BatchBuilder, ErrorCode, Operation, Treatment, batch};
 
 /// Refusals of one batch (about half a minute) after which errors that should pass but may be the batch's own fault
 /// (CORRUPT_MESSAGE, UNKNOWN_SERVER_ERROR) are taken for final, or one bad batch blocked its partition for ever.
@@ -40,7 +40,7 @@ enum Verdict {
 
 /// Errors that should pass, unless something is wrong with the batch.
 fn may_be_its_own_fault(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::CORRUPT_MESSAGE | ErrorCode::UNKNOWN_SERVER_ERROR)
+    code.treatment(Operation::Produce) == Treatment::RetryAWhile
 }
 
 /// Whether a refused batch may be in the log all the same. With acks=all a leader appends first and waits for its
@@ -59,16 +59,13 @@ fn in_doubt(code: ErrorCode, acks: Acks) -> bool {
 
 /// `refusals`: how often this batch was refused for what may be its own fault.
 fn judge(code: ErrorCode, refusals: u32) -> Verdict {
-    match code {
-        // The broker has had it before: that is what the sequence is for.
-        ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Written,
-        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
-        | ErrorCode::UNKNOWN_PRODUCER_ID
-        | ErrorCode::INVALID_PRODUCER_EPOCH
-        | ErrorCode::INVALID_PRODUCER_ID_MAPPING => Verdict::Sequence,
-        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::TooLarge,
-        code if may_be_its_own_fault(code) && refusals >= HOPELESS_REFUSALS => Verdict::Refused,
-        code if code.retriable() => Verdict::Retry,
+    match code.treatment(Operation::Produce) {
+        // Or the broker has had it before: that is what the sequence is for.
+        Treatment::Done => Verdict::Written,
+        Treatment::Renumber => Verdict::Sequence,
+        Treatment::Split => Verdict::TooLarge,
+        Treatment::RetryAWhile if refusals >= HOPELESS_REFUSALS => Verdict::Refused,
+        Treatment::RetryAWhile | Treatment::Retry | Treatment::Refresh => Verdict::Retry,
         _ => Verdict::Refused,
     }
 }
@@ -139,7 +136,7 @@ impl End<'_> {
             Leader { node: answer.current_leader.leader_id, epoch: answer.current_leader.leader_epoch };
         let knows_leader =
             leader.node >= 0 && self.shared.cluster.learn_leader(&partition.topic, partition.index, leader);
-        if code.refresh_metadata() {
+        if code.treatment(Operation::Produce) == Treatment::Refresh {
             self.shared.cluster.request_refresh(&partition.topic);
         }
         self.log(&flight, code, failures, &verdict);

@@ -28,7 +28,7 @@ pub use batch::{BatchBuilder, Header, ProducerStamp, Record, SealedBatch};
 pub use codec::CodecError;
 pub use decoder::{DecodeError, Decoder};
 pub use encoder::{Encoder, Frame};
-pub use error_code::ErrorCode;
+pub use error_code::{ErrorCode, Operation, Treatment};
 pub use header::{RequestHeader, correlation_id, decode_request, decode_response, frame, response_frame};
 pub use message::{Str, Uuid, Version, Wire};
 pub use records::{Batch, BatchError, Batches, Headers, OpenBatch, RecordRef, Records};

@@ -1,0 +1,41 @@
+//! ListOffsets: where logs begin (0) and end.
+
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+
+use super::serve::{Answer, throttle};
+use super::{Api, Shared};
+
+/// Instead of a timestamp: the end of the log.
+const LATEST: i64 = -1;
+
+pub(super) fn answer(shared: &Shared, node: i32, request: &ListOffsetsRequest, version: i16) -> Answer {
+    let mut state = shared.state();
+    let (mut deeds, mut topics) = (Vec::new(), Vec::new());
+    for topic in &request.topics {
+        let name = topic.name.0.to_string();
+        let mut partitions = Vec::new();
+        for asked in &topic.partitions {
+            let deed = state.ask(Api::ListOffsets, node, &name, asked.partition_index);
+            deeds.push(deed);
+            let misdirected = state.misdirected(node, &name, asked.partition_index);
+            let code = if deed.code == 0 { misdirected } else { deed.code };
+            let partition = state.partition(&name, asked.partition_index);
+            let end = partition.map_or(0, |p| p.end());
+            let mut answer = ListOffsetsPartitionResponse::default()
+                .with_partition_index(asked.partition_index)
+                .with_error_code(code);
+            if code == 0 {
+                answer.offset = if asked.timestamp == LATEST { end } else { 0 };
+                answer.leader_epoch = partition.map_or(-1, |p| p.epoch);
+            }
+            partitions.push(answer);
+        }
+        let topic = ListOffsetsTopicResponse::default().with_name(topic.name.clone());
+        topics.push(topic.with_partitions(partitions));
+    }
+    let response = ListOffsetsResponse::default().with_topics(topics).with_throttle_time_ms(throttle(&deeds));
+    Answer::new(&response, version, &deeds)
+}

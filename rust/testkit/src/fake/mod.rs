@@ -1,0 +1,294 @@
+//! A cluster of brokers that exist in this process and do what a test tells them.
+//!
+//! One file an API says what a broker answers when it is well; it keeps what is produced, and gives it back. What differs from
+//! that is the test's: before every answer [`FakeKafka::on`]'s rule is asked, for each partition that a request is about,
+//! and says with which error code, and how the bytes go out ([`Way`]). Everything asked is remembered
+//! ([`FakeKafka::asked`]). The bytes are those of the crate kafka-protocol, made from Kafka's schemas: the client under
+//! test has no part in them.
+
+mod api_versions;
+mod fetch;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod serve;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// The requests that a fake broker answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i16)]
+#[allow(missing_docs)]
+pub enum Api {
+    Produce = 0,
+    Fetch = 1,
+    ListOffsets = 2,
+    Metadata = 3,
+    ApiVersions = 18,
+    InitProducerId = 22,
+}
+
+impl Api {
+    fn of(key: i16) -> Option<Self> {
+        let all = [
+            Self::Produce,
+            Self::Fetch,
+            Self::ListOffsets,
+            Self::Metadata,
+            Self::ApiVersions,
+            Self::InitProducerId,
+        ];
+        all.into_iter().find(|api| *api as i16 == key)
+    }
+}
+
+/// What a request asks of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The request.
+    pub api: Api,
+    /// The broker that was asked.
+    pub node: i32,
+    /// The topic; empty where the request has none.
+    pub topic: String,
+    /// The partition; -1 where the request has none.
+    pub partition: i32,
+    /// When it came.
+    pub at: Instant,
+}
+
+/// How an answer goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// As it should.
+    #[default]
+    Whole,
+    /// So much later; answers behind it wait.
+    Late(Duration),
+    /// Not at all: the connection is closed instead.
+    Cut,
+    /// Half of it, then the connection is closed.
+    Half,
+    /// Never, and no other behind it.
+    Silence,
+    /// As a frame that ends too early, but says so.
+    Truncated,
+    /// Behind the next answer of the connection, or 200 ms later when there is none.
+    Swapped,
+}
+
+/// What a rule says about one partition of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deed {
+    /// The error code; 0 answers as a broker does that is well. With another one nothing is done.
+    pub code: i16,
+    /// How the answer goes out; of several partitions the last that is not whole counts.
+    pub way: Way,
+    /// What the answer says about throttling, in ms.
+    pub throttle_ms: i32,
+}
+
+impl Deed {
+    /// Refuse with this error code.
+    pub fn code(code: i16) -> Self {
+        Self { code, ..Self::default() }
+    }
+
+    /// Do what is asked, and answer this way.
+    pub fn way(way: Way) -> Self {
+        Self { way, ..Self::default() }
+    }
+}
+
+type Rule = Box<dyn FnMut(&Asked) -> Deed + Send>;
+
+/// A batch as it is in the log.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The offset of its first record.
+    pub base: i64,
+    /// The bytes, with that offset in them.
+    pub bytes: Bytes,
+}
+
+impl Stored {
+    /// The offset behind its last record.
+    fn end(&self) -> i64 {
+        self.base + 1 + i64::from(i32::from_be_bytes(self.bytes[23..27].try_into().expect("it has a header")))
+    }
+
+    /// How many records its header says there are.
+    pub fn count(&self) -> i32 {
+        i32::from_be_bytes(self.bytes[57..61].try_into().expect("it has a header"))
+    }
+
+    /// The epoch of the producer that wrote it.
+    pub fn producer_epoch(&self) -> i16 {
+        i16::from_be_bytes(self.bytes[51..53].try_into().expect("it has a header"))
+    }
+}
+
+#[derive(Default)]
+struct Partition {
+    leader: i32,
+    epoch: i32,
+    log: Vec<Stored>,
+}
+
+impl Partition {
+    fn end(&self) -> i64 {
+        self.log.last().map_or(0, Stored::end)
+    }
+
+    /// Appends a batch, and says where.
+    fn append(&mut self, batch: &Bytes) -> i64 {
+        let base = self.end();
+        let mut bytes = batch.to_vec();
+        // The checksum does not cover the offset, because it is the broker that writes it.
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        self.log.push(Stored { base, bytes: bytes.into() });
+        base
+    }
+}
+
+#[derive(Default)]
+struct State {
+    ports: Vec<u16>,
+    topics: BTreeMap<String, Vec<Partition>>,
+    rules: HashMap<Api, Rule>,
+    asked: Vec<Asked>,
+}
+
+impl State {
+    /// Remembers what is asked and says what is to be done.
+    fn ask(&mut self, api: Api, node: i32, topic: &str, partition: i32) -> Deed {
+        let asked = Asked { api, node, topic: topic.into(), partition, at: Instant::now() };
+        let deed = self.rules.get_mut(&api).map_or_else(Deed::default, |rule| rule(&asked));
+        self.asked.push(asked);
+        deed
+    }
+
+    /// The code that a broker answers which is not asked to fail.
+    fn misdirected(&self, node: i32, topic: &str, partition: i32) -> i16 {
+        const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+        const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+        match self.partition(topic, partition) {
+            None => UNKNOWN_TOPIC_OR_PARTITION,
+            Some(p) if p.leader != node => NOT_LEADER_OR_FOLLOWER,
+            Some(_) => 0,
+        }
+    }
+
+    fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
+        self.topics.get(topic)?.get(usize::try_from(partition).ok()?)
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Something was appended.
+    appended: Notify,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A rule that panicked has failed its test already.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The cluster. Its brokers have the ids 1, 2, ... and end when it is dropped.
+pub struct FakeKafka {
+    shared: Arc<Shared>,
+    brokers: Vec<JoinHandle<()>>,
+}
+
+impl Drop for FakeKafka {
+    fn drop(&mut self) {
+        self.brokers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl FakeKafka {
+    /// So many brokers, each on a free port of the loopback.
+    pub async fn start(brokers: usize) -> Self {
+        let shared = Arc::new(Shared { state: Mutex::default(), appended: Notify::new() });
+        let mut tasks = Vec::new();
+        for node in 1..=brokers {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a free port");
+            let port = listener.local_addr().expect("a bound socket has an address").port();
+            shared.state().ports.push(port);
+            tasks.push(tokio::spawn(serve::listen(Arc::clone(&shared), node as i32, listener)));
+        }
+        Self { shared, brokers: tasks }
+    }
+
+    /// The first broker, as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.shared.state().ports[0])
+    }
+
+    /// Makes a topic; the brokers lead its partitions in turn.
+    pub fn create_topic(&self, name: &str, partitions: usize) {
+        let mut state = self.shared.state();
+        let turn = state.topics.len();
+        let leader = |i: usize| 1 + ((turn + i) % state.ports.len()) as i32;
+        let partitions =
+            (0..partitions).map(|i| Partition { leader: leader(i), ..Partition::default() }).collect();
+        state.topics.insert(name.into(), partitions);
+    }
+
+    /// Appends a batch as a producer makes it.
+    pub fn append(&self, topic: &str, partition: usize, batch: &Bytes) {
+        let mut state = self.shared.state();
+        state.topics.get_mut(topic).expect("the topic was made")[partition].append(batch);
+        drop(state);
+        self.shared.appended.notify_waiters();
+    }
+
+    /// Moves a partition to another broker.
+    pub fn move_leader(&self, topic: &str, partition: usize, node: i32) {
+        let mut state = self.shared.state();
+        let partition = &mut state.topics.get_mut(topic).expect("the topic was made")[partition];
+        partition.leader = node;
+        partition.epoch += 1;
+    }
+
+    /// From now on `rule` is asked before each answer of this API: once for each partition that is asked about, for a
+    /// metadata request once for each topic, and once for a request that has neither. It must not call this cluster.
+    pub fn on(&self, api: Api, rule: impl FnMut(&Asked) -> Deed + Send + 'static) {
+        self.shared.state().rules.insert(api, Box::new(rule));
+    }
+
+    /// All that was asked, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.shared.state().asked.clone()
+    }
+
+    /// The batches of a partition.
+    pub fn log(&self, topic: &str, partition: usize) -> Vec<Stored> {
+        self.shared.state().topics.get(topic).expect("the topic was made")[partition].log.clone()
+    }
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+fn broker_id(node: i32) -> BrokerId {
+    BrokerId(node)
+}
