@@ -100,8 +100,8 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
     (
         "what was in the log already counts as refused",
         "settle.rs",
-        "ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Written,",
-        "ErrorCode::NONE => Verdict::Written,",
+        "Treatment::Done => Verdict::Written,",
+        "Treatment::Done if code.is_ok() => Verdict::Written,",
     ),
     (
         "a broken connection counts as written",

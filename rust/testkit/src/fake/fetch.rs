@@ -18,7 +18,13 @@ pub(super) async fn answer(shared: &Shared, node: i32, request: &FetchRequest, v
         let mut deeds = Vec::new();
         for topic in &request.topics {
             for asked in &topic.partitions {
-                deeds.push(state.ask(Api::Fetch, node, &topic.topic.0, asked.partition));
+                deeds.push(state.ask_from(
+                    Api::Fetch,
+                    node,
+                    &topic.topic.0,
+                    asked.partition,
+                    asked.fetch_offset,
+                ));
             }
         }
         deeds

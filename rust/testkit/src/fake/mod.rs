@@ -63,6 +63,8 @@ pub struct Asked {
     pub topic: String,
     /// The partition; -1 where the request has none.
     pub partition: i32,
+    /// Where a fetch begins to read; -1 in other requests.
+    pub offset: i64,
     /// When it came.
     pub at: Instant,
 }
@@ -172,7 +174,12 @@ struct State {
 impl State {
     /// Remembers what is asked and says what is to be done.
     fn ask(&mut self, api: Api, node: i32, topic: &str, partition: i32) -> Deed {
-        let asked = Asked { api, node, topic: topic.into(), partition, at: Instant::now() };
+        self.ask_from(api, node, topic, partition, -1)
+    }
+
+    /// The same of a fetch.
+    fn ask_from(&mut self, api: Api, node: i32, topic: &str, partition: i32, offset: i64) -> Deed {
+        let asked = Asked { api, node, topic: topic.into(), partition, offset, at: Instant::now() };
         let deed = self.rules.get_mut(&api).map_or_else(Deed::default, |rule| rule(&asked));
         self.asked.push(asked);
         deed
