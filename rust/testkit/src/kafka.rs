@@ -1,9 +1,9 @@
-//! Apache Kafka as a child process: one node, plaintext, of the newest version or of an older one.
+//! Apache Kafka as a child process: one node, plaintext and further listeners on demand, of the newest version or of an
+//! older one.
 
 mod version;
 mod zookeeper;
 
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -28,11 +28,29 @@ pub struct Options {
     small: bool,
     properties: Vec<(String, String)>,
     advertised: Option<u16>,
+    listeners: Vec<Listener>,
+    users: Vec<String>,
+}
+
+/// A listener beside the plaintext one.
+#[derive(Debug, Clone)]
+struct Listener {
+    name: String,
+    protocol: String,
+    advertised: Option<u16>,
+    properties: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { version: Version::under_test(), small: false, properties: Vec::new(), advertised: None }
+        Self {
+            version: Version::under_test(),
+            small: false,
+            properties: Vec::new(),
+            advertised: None,
+            listeners: Vec::new(),
+            users: Vec::new(),
+        }
     }
 }
 
@@ -74,6 +92,29 @@ impl Options {
         self.property("authorizer.class.name", class).property("allow.everyone.if.no.acl.found", "true")
     }
 
+    /// A further listener on a port of its own ([`RealKafka::listener`]): its name, its `security.protocol`, and properties of
+    /// it alone (`ssl.client.auth`).
+    #[must_use]
+    pub fn listener(mut self, name: &str, protocol: &str, properties: &[(String, String)]) -> Self {
+        let (name, protocol, properties) = (name.to_owned(), protocol.to_owned(), properties.to_vec());
+        self.listeners.push(Listener { name, protocol, advertised: None, properties });
+        self
+    }
+
+    /// The port clients of the last further listener are told to come to: that of a proxy, say.
+    #[must_use]
+    pub fn advertise_listener(mut self, port: u16) -> Self {
+        self.listeners.last_mut().expect("there is a further listener").advertised = Some(port);
+        self
+    }
+
+    /// A user the cluster knows from its first moment, with a mechanism of SCRAM (`SCRAM-SHA-256`). Of KRaft, from 3.5 on.
+    #[must_use]
+    pub fn scram_user(mut self, mechanism: &str, name: &str, password: &str) -> Self {
+        self.users.push(format!("{mechanism}=[name={name},password={password}]"));
+        self
+    }
+
     /// The port the broker tells clients to come to: that of a proxy, say.
     #[must_use]
     pub fn advertise(mut self, port: u16) -> Self {
@@ -91,6 +132,7 @@ pub struct RealKafka {
     port: u16,
     version: Version,
     small: bool,
+    listeners: Vec<(String, u16)>,
 }
 
 impl RealKafka {
@@ -103,12 +145,13 @@ impl RealKafka {
     fn try_start(options: &Options) -> Result<Self, String> {
         let (version, small) = (options.version, options.small);
         let zookeeper = if version == Version::V2_4 { Some(ZooKeeper::try_start()?) } else { None };
-        let mut kafka =
-            Self { server: Server::new("the broker"), zookeeper, port: free_port(), version, small };
+        let listeners = options.listeners.iter().map(|l| (l.name.clone(), free_port())).collect();
+        let server = Server::new("the broker");
+        let mut kafka = Self { server, zookeeper, port: free_port(), version, small, listeners };
         std::fs::write(kafka.properties(), kafka.settings(options))
             .expect("the temporary folder can be written");
         if kafka.zookeeper.is_none() {
-            kafka.format()?;
+            kafka.format(&options.users)?;
         }
         kafka.try_start_again()?;
         Ok(kafka)
@@ -118,36 +161,50 @@ impl RealKafka {
     fn settings(&self, options: &Options) -> String {
         let port = self.port;
         let advertised = options.advertised.unwrap_or(port);
+        let (mut listen, mut advertise, mut protocols, mut own) =
+            (String::new(), String::new(), String::new(), String::new());
+        for (listener, (name, port)) in options.listeners.iter().zip(&self.listeners) {
+            listen += &format!(",{name}://127.0.0.1:{port}");
+            advertise += &format!(",{name}://127.0.0.1:{}", listener.advertised.unwrap_or(*port));
+            protocols += &format!(",{name}:{}", listener.protocol);
+            for (property, value) in &listener.properties {
+                own += &property_line(&format!("listener.name.{}.{property}", name.to_lowercase()), value);
+            }
+        }
         let mut text = format!(
-            "advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\nlog.dirs={}\n\
+            "advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}{advertise}\nlog.dirs={}\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n",
             self.data().display()
         );
         if let Some(zookeeper) = &self.zookeeper {
-            text += &format!("listeners=PLAINTEXT://127.0.0.1:{port}\n");
+            text += &format!(
+                "listeners=PLAINTEXT://127.0.0.1:{port}{listen}\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT{protocols}\n"
+            );
             zookeeper.properties(&mut text);
         } else {
             let controller = free_port();
             text += &format!(
                 "process.roles=broker,controller\nnode.id=1\n\
                  controller.quorum.voters=1@127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
-                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
+                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listen}\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n"
             );
         }
         for (name, value) in &options.properties {
-            writeln!(text, "{name}={value}").expect("a String takes all");
+            text += &property_line(name, value);
         }
-        text
+        text + &own
     }
 
     /// Prepares the folder for KRaft, which a broker does not do by itself.
-    fn format(&self) -> Result<(), String> {
+    fn format(&self, users: &[String]) -> Result<(), String> {
         let format = self
             .java("kafka.tools.StorageTool", "format.log")
             .args(["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"])
             .arg(self.properties())
+            .args(users.iter().flat_map(|user| ["--add-scram", user.as_str()]))
             .status();
         if !format.is_ok_and(|s| s.success()) {
             return Err(format!("the storage could not be formatted:\n{}", self.server.tail("format.log")));
@@ -178,6 +235,12 @@ impl RealKafka {
     /// The port it listens on, also after a restart.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// `127.0.0.1:port` of a further listener.
+    pub fn listener(&self, name: &str) -> String {
+        let found = self.listeners.iter().find(|(known, _)| known == name);
+        loopback(found.expect("the listener was asked for").1).to_string()
     }
 
     /// Stops it as an operator would (SIGTERM): it writes what it holds and leaves.
@@ -254,6 +317,11 @@ impl RealKafka {
             .arg(class);
         command
     }
+}
+
+/// One property; a value may have several lines, as PEM has.
+fn property_line(name: &str, value: &str) -> String {
+    format!("{name}={}\n", value.trim_end().replace('\n', "\\n"))
 }
 
 /// `java` that finds the classes of the newest Kafka, its clients among them; what it runs is the caller's to say.

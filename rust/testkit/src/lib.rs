@@ -9,6 +9,7 @@
 
 pub mod fake;
 
+mod certificates;
 mod kafka;
 mod process;
 mod proxy;
@@ -17,6 +18,7 @@ mod server;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
+pub use certificates::{Authority, Identity};
 pub use kafka::{Options, RealKafka, Version, java_with, java_with_kafka};
 pub use process::Process;
 pub use proxy::{Fault, Proxy};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::name::TopicNameError;
 use crate::config::{BrokerAddress, ConfigError};
 use crate::error::ErrorKind;
-use crate::net::{self, CallError, Span};
+use crate::net::{self, CallError, CloseReason, Span};
 use crate::wire::ErrorCode;
 
 /// Why [`Cluster::connect`](super::Cluster::connect) did not reach the cluster.
@@ -32,7 +32,7 @@ pub enum ConnectError {
         errors: Vec<Arc<net::ConnectError>>,
     },
     /// A broker accepted the connection and then failed to say who is in the cluster.
-    #[error("{broker} answered, but not with its metadata: {error}")]
+    #[error("{broker} answered, but not with its metadata: {error}{}", hint(.error))]
     NoMetadata {
         /// The broker asked.
         broker: BrokerAddress,
@@ -65,6 +65,17 @@ impl ConnectError {
             Self::NoMetadata { error, .. } => error.kind(),
             Self::NoAnswer { .. } | Self::Advertised { .. } => ErrorKind::Unreachable,
         }
+    }
+}
+
+/// A listener of SASL tells its versions to everybody, and closes the connection at the next request of somebody unknown.
+const fn hint(error: &CallError) -> &'static str {
+    match error {
+        CallError::NotSent { reason: CloseReason::Peer, .. }
+        | CallError::PossiblyWritten { reason: CloseReason::Peer, .. } => {
+            ". Does it ask for user and password (security.protocol=SASL_PLAINTEXT or SASL_SSL)?"
+        }
+        _ => "",
     }
 }
 

@@ -143,7 +143,7 @@ impl Cluster {
         let inner = Arc::new(Inner {
             request_timeout: conf.request_timeout,
             meta: RwLock::default(),
-            pool: Pool::new(ConnectionOptions::new(conf), &conf.brokers, Handle::current()),
+            pool: Pool::new(ConnectionOptions::new(conf)?, &conf.brokers, Handle::current()),
             wishes: Wishes::default(),
             updates: watch::Sender::new(0),
             coordinators: Coordinators::default(),

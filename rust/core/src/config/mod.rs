@@ -5,7 +5,9 @@
 //! The names of the documentation (`batch-num-messages`) and the standard ones of kafka-clients
 //! (`bootstrap.servers`, `linger.ms`) are both accepted; [`SETTINGS`] is the table.
 
+mod jaas;
 mod redis;
+mod security;
 mod table;
 
 use std::fmt;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use crate::error::ErrorKind;
 
 pub use redis::RedisConf;
+pub(crate) use security::foreign_store;
+pub use security::{SaslConf, SaslMechanism, SecurityProtocol, TlsConf};
 pub use table::{SETTINGS, Setting};
 
 /// Where a broker listens.
@@ -166,15 +170,6 @@ impl Isolation {
     }
 }
 
-/// How a broker is spoken to (`security.protocol`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SecurityProtocol {
-    /// In the clear.
-    Plaintext,
-    /// By TLS; not possible yet, `connect` says so.
-    Ssl,
-}
-
 /// Whether units of one partition may be worked on at the same time (`ordering`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ordering {
@@ -264,6 +259,10 @@ pub struct Config {
     pub isolation: Isolation,
     /// How brokers are spoken to.
     pub security: SecurityProtocol,
+    /// The user, when `security` is one of SASL.
+    pub sasl: SaslConf,
+    /// Certificates, when `security` is one of TLS.
+    pub tls: TlsConf,
     /// Whether `connect` returns without having reached a broker.
     pub lazy_connect: bool,
     /// Names that were accepted and mean nothing here; each is one warning at connect.
@@ -311,6 +310,8 @@ impl Default for Config {
             client_rack: String::new(),
             isolation: Isolation::ReadUncommitted,
             security: SecurityProtocol::Plaintext,
+            sasl: SaslConf::default(),
+            tls: TlsConf::default(),
             lazy_connect: false,
             ignored: Vec::new(),
         }
@@ -353,9 +354,22 @@ pub enum ConfigError {
         /// The codec asked for.
         codec: &'static str,
     },
-    /// A way of speaking to brokers that this version does not know.
-    #[error("security.protocol: {0} is not supported yet; use PLAINTEXT")]
-    UnsupportedSecurity(String),
+    /// As [`BadValue`](Self::BadValue), of a setting whose value nobody is to see.
+    #[error("{name}: the value is not {expected}")]
+    BadSecret {
+        /// The setting.
+        name: &'static str,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// A file of certificates or a key that cannot be used.
+    #[error("{name}: {reason}")]
+    Certificates {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong, and with which file.
+        reason: String,
+    },
     /// Two settings contradict each other.
     #[error("{0}")]
     Contradiction(String),
@@ -402,6 +416,12 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         if !self.codec.is_built_in() {
             return Err(ConfigError::UnsupportedCodec { name: "codec", codec: self.codec.name() });
+        }
+        if self.security.is_sasl() {
+            self.sasl.check(self.security)?;
+        }
+        if self.security.is_tls() {
+            self.tls.check()?;
         }
         let contradiction = |text: &str| Err(ConfigError::Contradiction(text.to_owned()));
         if self.heartbeat * 2 > self.lease {

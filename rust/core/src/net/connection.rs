@@ -15,6 +15,10 @@
 //! out (a broker that does not answer holds up everything behind it). Every call in flight then ends with an error
 //! that says whether bytes of it may have left. What has been offered to the operating system counts as left: while
 //! a write is under way on another thread that is everything the writer has taken from the queue.
+//!
+//! A broker may put an end to the time it takes us for who we are; `session` renews it before.
+
+mod session;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,7 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::AsyncRead;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -34,7 +38,9 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{CallError, CloseReason, ConnectError};
 use super::frames::{FrameReader, FrameWriter, Outgoing};
 use super::handshake::{self, Versions};
-use crate::config::{BrokerAddress, Config, SecurityProtocol};
+use super::security::Security;
+use super::stream::Reading;
+use crate::config::{BrokerAddress, Config, ConfigError};
 use crate::wire::{ApiKey, Request, correlation_id, decode_response, frame};
 
 /// Rounds of taking along other callers' frames before the writing is handed to a task: a caller must get its own
@@ -55,26 +61,30 @@ pub struct ConnectionOptions {
     pub max_frame: usize,
     /// Most requests without an answer. Default 256.
     pub max_in_flight: usize,
-    /// Whether to speak TLS. Not possible yet: it only tells what is wrong.
-    pub tls: bool,
+    /// TLS, and who we are. Default: neither.
+    pub security: Security,
 }
 
 impl ConnectionOptions {
-    /// What the settings say.
-    pub fn new(conf: &Config) -> Self {
+    /// What the settings say; see [`Security::new`] for what is read, and its errors.
+    pub fn new(conf: &Config) -> Result<Self, ConfigError> {
+        Ok(Self { security: Security::new(conf)?, ..Self::unsecured(conf) })
+    }
+
+    fn unsecured(conf: &Config) -> Self {
         Self {
             client_id: conf.client_id.as_str().into(),
             connect_timeout: conf.connect_timeout,
             max_frame: usize::try_from(conf.max_bytes).unwrap_or(0) + (128 << 20),
             max_in_flight: 256,
-            tls: conf.security == SecurityProtocol::Ssl,
+            security: Security::default(),
         }
     }
 }
 
 impl Default for ConnectionOptions {
     fn default() -> Self {
-        Self::new(&Config::default())
+        Self::unsecured(&Config::default())
     }
 }
 
@@ -127,7 +137,8 @@ struct Waiting {
     /// Where its frame begins, in bytes since the connection began.
     start: u64,
     answer: oneshot::Sender<Result<Bytes, Broken>>,
-    _room: OwnedSemaphorePermit,
+    /// A request of the session itself has none: it goes when all places are taken.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// The end of the connection as one call sees it.
@@ -154,18 +165,19 @@ impl Connection {
     /// Needs a tokio runtime with time and I/O. Ends within `connect_timeout`. Cancel-safe: dropping the future closes
     /// what was begun.
     pub async fn connect(address: &BrokerAddress, options: &ConnectionOptions) -> Result<Self, ConnectError> {
-        let (stream, peer, versions, reader) = handshake::open(address, options).await?;
-        let (read, write) = stream.into_split();
+        let opened = handshake::open(address, options).await?;
+        let (read, write) = opened.stream.into_split();
+        let max_in_flight = options.max_in_flight.max(1);
         let shared = Arc::new(Shared {
             broker: address.to_string().into(),
-            peer,
+            peer: opened.peer,
             client_id: options.client_id.clone(),
-            versions,
+            versions: opened.versions,
             max_frame: options.max_frame,
             opened: Instant::now(),
             runtime: Handle::current(),
-            room: Arc::new(Semaphore::new(options.max_in_flight.max(1))),
-            correlation: AtomicI32::new(handshake::FIRST_CORRELATION + 2),
+            room: Arc::new(Semaphore::new(max_in_flight)),
+            correlation: AtomicI32::new(opened.next_correlation),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 end: 0,
@@ -176,7 +188,16 @@ impl Connection {
             }),
             stop: Notify::new(),
         });
-        tokio::spawn(read_answers(shared.clone(), reader, read));
+        match read {
+            Reading::Plain(read) => tokio::spawn(read_answers(shared.clone(), opened.reader, read)),
+            Reading::Tls(read) => tokio::spawn(read_answers(shared.clone(), opened.reader, read)),
+        };
+        if let (Some(user), Some(lifetime)) = (&options.security.sasl, opened.session) {
+            let within = options.connect_timeout;
+            let session =
+                session::Session { address: address.clone(), user: user.clone(), within, max_in_flight };
+            tokio::spawn(session.keep(shared.clone(), lifetime));
+        }
         Ok(Self { shared })
     }
 
@@ -188,18 +209,30 @@ impl Connection {
     /// # Cancel safety
     /// Dropping the future abandons the answer, not the connection. The request may be carried out all the same.
     pub async fn call<R: Request>(&self, request: &R, within: Duration) -> Result<R::Response, CallError> {
+        self.call_then(request, within, || ()).await
+    }
+
+    /// As [`call`](Self::call); calls `handed_over` when the request has its place in the order of all, or has none.
+    pub(crate) async fn call_then<R: Request>(
+        &self,
+        request: &R,
+        within: Duration,
+        handed_over: impl FnOnce(),
+    ) -> Result<R::Response, CallError> {
         let deadline = Instant::now() + within;
         let version = self.shared.speak(request)?;
         let room = self.shared.room(R::KEY, deadline, within).await?;
-        self.shared.start(request, version, room)?.answer_by(deadline, within).await
+        let pending = self.shared.start(request, version, Some(room))?;
+        handed_over();
+        pending.answer_by(deadline, within).await
     }
 
     /// Sends a request at once and returns the place where its answer will be. Never waits: with `max_in_flight`
-    /// requests under way it returns `None`. Requests started one after the other are written in that order.
+    /// requests under way, or while a session is renewed, it returns `None`. Requests started one after the other are written in that order.
     pub fn start<R: Request>(&self, request: &R) -> Result<Option<Pending<R>>, CallError> {
         let version = self.shared.speak(request)?;
         match self.shared.room.clone().try_acquire_owned() {
-            Ok(room) => self.shared.start(request, version, room).map(Some),
+            Ok(room) => self.shared.start(request, version, Some(room)).map(Some),
             Err(_) => Ok(None),
         }
     }
@@ -210,6 +243,16 @@ impl Connection {
     /// # Cancel safety
     /// Dropping the future does not take the request back.
     pub async fn send_only<R: Request>(&self, request: &R, within: Duration) -> Result<(), CallError> {
+        self.send_only_then(request, within, || ()).await
+    }
+
+    /// As [`send_only`](Self::send_only); calls `handed_over` when the request has its place in the order of all, or has none.
+    pub(crate) async fn send_only_then<R: Request>(
+        &self,
+        request: &R,
+        within: Duration,
+        handed_over: impl FnOnce(),
+    ) -> Result<(), CallError> {
         let deadline = Instant::now() + within;
         let shared = &self.shared;
         let version = shared.speak(request)?;
@@ -219,6 +262,7 @@ impl Connection {
         let start = shared
             .submit(Outgoing { frame, written: Some(written) }, None)
             .map_err(|broken| broken.into_error(R::KEY, &shared.broker))?;
+        handed_over();
         match timeout_at(deadline, done).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => {
@@ -368,7 +412,7 @@ impl Shared {
         self: &Arc<Self>,
         request: &R,
         version: i16,
-        room: OwnedSemaphorePermit,
+        room: Option<OwnedSemaphorePermit>,
     ) -> Result<Pending<R>, CallError> {
         let correlation = self.next_correlation();
         let frame = frame(request, version, correlation, &self.client_id);
@@ -383,7 +427,7 @@ impl Shared {
     fn submit(
         self: &Arc<Self>,
         outgoing: Outgoing,
-        waits: Option<(i32, oneshot::Sender<Result<Bytes, Broken>>, OwnedSemaphorePermit)>,
+        waits: Option<(i32, oneshot::Sender<Result<Bytes, Broken>>, Option<OwnedSemaphorePermit>)>,
     ) -> Result<u64, Broken> {
         let (start, writer) = {
             let mut state = self.state.lock();
@@ -516,7 +560,7 @@ impl Shared {
 }
 
 /// The task that reads.
-async fn read_answers(shared: Arc<Shared>, mut reader: FrameReader, mut socket: OwnedReadHalf) {
+async fn read_answers(shared: Arc<Shared>, mut reader: FrameReader, mut socket: impl AsyncRead + Unpin) {
     let stop = shared.stop.notified();
     tokio::pin!(stop);
     stop.as_mut().enable();

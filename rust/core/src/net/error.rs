@@ -79,11 +79,117 @@ pub enum ConnectError {
         /// The address asked for.
         address: BrokerAddress,
     },
-    /// `security.protocol=SSL`, and a listener with TLS.
-    #[error("{address} speaks TLS, which this version of kafka-fast does not yet. Use a PLAINTEXT listener")]
-    TlsUnsupported {
+    /// The certificate is of a CA that is not trusted.
+    #[error(
+        "Certificate of {address} (issuer {issuer}) is not trusted. Add its CA by ssl.truststore.location (PEM, \
+         PKCS12, JKS)"
+    )]
+    Untrusted {
         /// The address asked for.
         address: BrokerAddress,
+        /// Who issued it.
+        issuer: String,
+    },
+    /// The certificate is another host's.
+    #[error(
+        "Certificate of {address} does not name {} but: {names}. Connect by one of these names, or have a certificate \
+         made for this one (ssl.endpoint.identification.algorithm= switches the check off)",
+        .address.host
+    )]
+    WrongName {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// The names in it.
+        names: String,
+    },
+    /// The certificate, or one between it and its CA, is too old.
+    #[error("Certificate of {address} is expired since {since}. Renew it on the broker")]
+    Expired {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// Since when.
+        since: String,
+    },
+    /// The certificate, or one between it and its CA, is of the future.
+    #[error("Certificate of {address} is not valid before {until}. Is the clock of this machine right?")]
+    NotYetValid {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// From when on it is.
+        until: String,
+    },
+    /// The broker wants to know who we are by certificate, and we have none.
+    #[error(
+        "{address} demands a client certificate. Set ssl.keystore.location, or ssl.keystore.certificate.chain and \
+         ssl.keystore.key"
+    )]
+    ClientCertificateMissing {
+        /// The address asked for.
+        address: BrokerAddress,
+    },
+    /// The broker does not like our certificate.
+    #[error(
+        "{address} refused the client certificate ({reason}). Is it valid, and does the broker's truststore have its CA?"
+    )]
+    ClientCertificateRefused {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// The broker's alert.
+        reason: String,
+    },
+    /// TLS is spoken and did not come about.
+    #[error("TLS with {address} failed: {reason}")]
+    TlsFailed {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The broker does not accept user and password.
+    #[error(
+        "Broker {address} rejected user \"{user}\" ({mechanism}). Check password and mechanism; broker offers: \
+         {offers}{reason}"
+    )]
+    Authentication {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// The user.
+        user: String,
+        /// How he wanted to prove who he is.
+        mechanism: &'static str,
+        /// The mechanisms the broker has.
+        offers: String,
+        /// The broker's words in parentheses, behind a space; empty without any.
+        reason: String,
+    },
+    /// The broker has not the mechanism.
+    #[error("Broker {address} does not offer {mechanism}. Set sasl.mechanism to one it offers: {offers}")]
+    SaslMechanism {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// The mechanism of the settings.
+        mechanism: &'static str,
+        /// The mechanisms the broker has.
+        offers: String,
+    },
+    /// `security.protocol` is one of SASL, and the listener has none.
+    #[error(
+        "{address} does not ask for user and password. Set security.protocol=PLAINTEXT (SSL with TLS), or use the SASL \
+         port"
+    )]
+    NoSasl {
+        /// The address asked for.
+        address: BrokerAddress,
+    },
+    /// The exchange went wrong, or the broker did not prove itself.
+    #[error("Broker {address} broke off the authentication ({mechanism}): {reason}")]
+    SaslBroken {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// The mechanism.
+        mechanism: &'static str,
+        /// What went wrong.
+        reason: String,
     },
     /// Something else that is not Kafka.
     #[error("{address} does not speak Kafka: it answered {answer}")]
@@ -141,24 +247,44 @@ impl ConnectError {
         match self {
             Self::Incompatible { .. } | Self::Rejected { .. } => ErrorKind::Protocol,
             Self::Closed { .. } => ErrorKind::Closed,
+            _ if self.is_refusal() => ErrorKind::Authentication,
             _ => ErrorKind::Unreachable,
         }
     }
 
-    /// Whether trying again cannot help, because something else than a Kafka broker (or too old a one) is there.
-    pub const fn is_definite(&self) -> bool {
+    /// Whether one of the two does not accept who the other is.
+    pub const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Http { .. }
-                | Self::Redis { .. }
-                | Self::Tls { .. }
-                | Self::NoTls { .. }
-                | Self::TlsUnsupported { .. }
-                | Self::NotKafka { .. }
-                | Self::Unresolvable { .. }
-                | Self::Incompatible { .. }
-                | Self::Closed { .. }
+            Self::Untrusted { .. }
+                | Self::WrongName { .. }
+                | Self::Expired { .. }
+                | Self::NotYetValid { .. }
+                | Self::ClientCertificateMissing { .. }
+                | Self::ClientCertificateRefused { .. }
+                | Self::Authentication { .. }
+                | Self::SaslMechanism { .. }
+                | Self::NoSasl { .. }
+                | Self::SaslBroken { .. }
         )
+    }
+
+    /// Whether trying again cannot help, because something else than a Kafka broker (or too old a one) is there, or because one
+    /// does not accept who the other is.
+    pub const fn is_definite(&self) -> bool {
+        self.is_refusal()
+            || matches!(
+                self,
+                Self::Http { .. }
+                    | Self::Redis { .. }
+                    | Self::Tls { .. }
+                    | Self::NoTls { .. }
+                    | Self::TlsFailed { .. }
+                    | Self::NotKafka { .. }
+                    | Self::Unresolvable { .. }
+                    | Self::Incompatible { .. }
+                    | Self::Closed { .. }
+            )
     }
 
     /// The address in question.
@@ -173,7 +299,17 @@ impl ConnectError {
             | Self::Redis { address }
             | Self::Tls { address }
             | Self::NoTls { address }
-            | Self::TlsUnsupported { address }
+            | Self::Untrusted { address, .. }
+            | Self::WrongName { address, .. }
+            | Self::Expired { address, .. }
+            | Self::NotYetValid { address, .. }
+            | Self::ClientCertificateMissing { address }
+            | Self::ClientCertificateRefused { address, .. }
+            | Self::TlsFailed { address, .. }
+            | Self::Authentication { address, .. }
+            | Self::SaslMechanism { address, .. }
+            | Self::NoSasl { address }
+            | Self::SaslBroken { address, .. }
             | Self::NotKafka { address, .. }
             | Self::ClosedAtOnce { address }
             | Self::Incompatible { address, .. }
@@ -199,6 +335,9 @@ pub enum CloseReason {
     /// The operating system reported an error.
     #[error("the connection broke: {0}")]
     Io(String),
+    /// The broker wanted to know again who we are, and did not accept it (KIP-368).
+    #[error("the session could not be renewed: {0}")]
+    Session(String),
     /// An answer announced more bytes than are allowed, or fewer than none.
     #[error("the broker announced an answer of {length} bytes, at most {max} are allowed")]
     FrameSize {

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{BufMut, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::error::CloseReason;
 use super::spares::{self, Spares};
+use super::stream::Writing;
 use crate::wire::Frame;
 
 /// Bytes of the reader's own buffer: many produce answers, or the head of a fetch answer.
@@ -98,7 +98,7 @@ impl FrameReader {
                 spares::make_room(&mut frame, length);
                 let room = frame.capacity() - frame.len();
                 let mut exact = (&mut frame).limit(missing.min(room));
-                io.read_buf(&mut exact).await.map_err(ReadError::Io)?
+                read_or_end(io.read_buf(&mut exact).await)?
             } else {
                 // The tail shares a system call with the answers behind it.
                 let n = self.fill(io).await?;
@@ -132,7 +132,7 @@ impl FrameReader {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let n = io.read(&mut self.buffer[self.end..]).await.map_err(ReadError::Io)?;
+        let n = read_or_end(io.read(&mut self.buffer[self.end..]).await)?;
         self.end += n;
         Ok(n)
     }
@@ -173,6 +173,15 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
+/// TLS reports a broker that was killed, and could not say that nothing more comes, as an error. Frames have lengths: nobody
+/// can cut them off unnoticed, so it is an end like any other.
+fn read_or_end(read: io::Result<usize>) -> Result<usize, ReadError> {
+    match read {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        read => read.map_err(ReadError::Io),
+    }
+}
+
 /// A frame on its way out.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -183,7 +192,7 @@ pub(super) struct Outgoing {
 
 /// The writing half: the socket, and the frames that were given to it and are not wholly written.
 #[derive(Debug)]
-pub(super) struct FrameWriter<W = OwnedWriteHalf> {
+pub(super) struct FrameWriter<W = Writing> {
     io: W,
     frames: VecDeque<Outgoing>,
     /// Bytes of the first frame that are written.
@@ -196,13 +205,22 @@ pub(super) struct FrameWriter<W = OwnedWriteHalf> {
 
 /// A stream that may be written without waiting. One that cannot says `WouldBlock`, and a task writes for it.
 pub(super) trait TryWrite {
-    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
-}
+    fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-impl TryWrite for OwnedWriteHalf {
-    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Self::try_write_vectored(self, slices)
-    }
+    /// Hands on what was taken and is still held back, as TLS does.
+    fn try_flush(&mut self) -> io::Result<()>;
+
+    fn is_flushed(&self) -> bool;
+
+    /// As `try_write_vectored`, and registers to be woken when it would block.
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>>;
+
+    /// As `try_flush`, and registers to be woken when it would block.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 impl<W> FrameWriter<W> {
@@ -214,10 +232,6 @@ impl<W> FrameWriter<W> {
     pub(super) fn take(&mut self, queue: &mut VecDeque<Outgoing>) {
         self.end += queue.iter().map(|outgoing| outgoing.frame.len() as u64).sum::<u64>();
         self.frames.append(queue);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
     }
 
     /// Bytes written since the connection began.
@@ -252,6 +266,11 @@ impl<W> FrameWriter<W> {
 }
 
 impl<W: TryWrite> FrameWriter<W> {
+    /// Whether nothing is left to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.io.is_flushed()
+    }
+
     /// Writes until all is written (`true`) or the socket takes no more (`false`). Never waits.
     pub(super) fn try_write(&mut self) -> io::Result<bool> {
         while !self.frames.is_empty() {
@@ -264,16 +283,21 @@ impl<W: TryWrite> FrameWriter<W> {
                 Err(e) => return Err(e),
             }
         }
-        Ok(true)
+        match self.io.try_flush() {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e),
+        }
     }
-}
 
-impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Writes some of what there is, or registers to be woken when the socket takes more.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.frames.is_empty() {
+            return self.io.poll_flush(cx);
+        }
         let mut slices = [IoSlice::new(&[]); SLICES];
         let count = gather(&self.frames, self.done, &mut slices);
-        let n = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]))?;
+        let n = ready!(self.io.poll_write_vectored(cx, &slices[..count]))?;
         Poll::Ready(self.advance(n))
     }
 }
@@ -399,7 +423,23 @@ mod tests {
     }
 
     impl TryWrite for Stingy {
-        fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        fn try_flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn is_flushed(&self) -> bool {
+            true
+        }
+
+        fn poll_write_vectored(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
             let Some(most) = self.takes.lock().pop_front() else {
                 return Err(io::ErrorKind::WouldBlock.into());
             };

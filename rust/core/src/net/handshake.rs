@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connection::ConnectionOptions;
-use super::error::ConnectError;
+use super::error::{ConnectError, Span};
 use super::frames::{FrameReader, ReadError};
-use super::{resolve, tls};
+use super::resolve;
+use super::sasl::{self, Ask};
+use super::stream::Stream;
 use crate::config::BrokerAddress;
 use crate::wire::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FetchRequest, ListOffsetsRequest, MetadataRequest,
@@ -26,8 +27,8 @@ use crate::wire::messages::{
 };
 use crate::wire::{ApiKey, ErrorCode, Request, correlation_id, decode_response, frame};
 
-/// Correlation id of the first request; the connection goes on two above it.
-pub(super) const FIRST_CORRELATION: i32 = 1;
+/// Correlation id of the first request.
+const FIRST_CORRELATION: i32 = 1;
 
 /// Most bytes of the answer to ApiVersions; real ones have about a thousand.
 const ANSWER_MAX: usize = 1 << 20;
@@ -96,100 +97,154 @@ impl Versions {
     }
 }
 
-/// What a connection begins with: the socket, its address, what the broker speaks, and the reader with what it has
-/// read beyond the answer.
-type Opened = (TcpStream, SocketAddr, Versions, FrameReader);
+/// What a connection begins with.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    pub(super) peer: SocketAddr,
+    pub(super) versions: Versions,
+    /// With what it has read beyond the last answer.
+    pub(super) reader: FrameReader,
+    pub(super) next_correlation: i32,
+    /// How long the broker takes us for who we said we are, if it sets an end.
+    pub(super) session: Option<Duration>,
+}
 
-/// Opens a socket and learns what the broker speaks, within `connect_timeout` in all.
+/// Opens a socket, learns what the broker speaks, and says who we are, within `connect_timeout` in all.
 pub(super) async fn open(
     address: &BrokerAddress,
     options: &ConnectionOptions,
 ) -> Result<Opened, ConnectError> {
     let budget = options.connect_timeout;
     let deadline = Instant::now() + budget;
-    let (mut stream, peer) = resolve::open(address, deadline, budget).await?;
-    if options.tls {
-        return Err(tls::refuse(address, stream, deadline).await);
-    }
-    let mut reader = FrameReader::new();
+    let silent = |_| ConnectError::Silent { address: address.clone(), after: budget };
+    let (socket, peer) = resolve::open(address, deadline, budget).await?;
+    let stream = match &options.security.tls {
+        None => Stream::Plain(socket),
+        Some(tls) => timeout_at(deadline, tls.connect(address, socket)).await.map_err(silent)??,
+    };
+    let mut opening = Opening {
+        address,
+        client_id: &options.client_id,
+        stream,
+        reader: FrameReader::new(),
+        next_correlation: FIRST_CORRELATION,
+        versions: Versions { ranges: Box::default() },
+    };
     let left = deadline.saturating_duration_since(Instant::now());
-    let talk = greet(address, &options.client_id, &mut stream, &mut reader);
-    let greeted = tokio::select! {
+    let may_be_text = options.security.tls.is_none();
+    tokio::select! {
         biased;
-        greeted = timeout_at(deadline, talk) => greeted,
+        greeted = timeout_at(deadline, opening.greet()) => greeted.map_err(silent)??,
         // Silence: is it somebody who waits for a line?
-        foreign = probe(address, peer, PROBE_AFTER.min(left / 3)) => Ok(Err(foreign)),
-    };
-    match greeted {
-        Ok(Ok(versions)) => {
-            versions.check(address)?;
-            Ok((stream, peer, versions, reader))
-        }
-        Ok(Err(e)) => Err(e),
-        Err(_) => Err(ConnectError::Silent { address: address.clone(), after: budget }),
+        foreign = probe(address, peer, PROBE_AFTER.min(left / 3)), if may_be_text => return Err(foreign),
     }
+    opening.versions.check(address)?;
+    let mut session = None;
+    if let Some(user) = &options.security.sasl {
+        let authenticated = timeout_at(deadline, sasl::authenticate(&mut opening, address, user)).await;
+        session = authenticated.map_err(|_| {
+            let reason = format!("the authentication was not over after {}", Span(budget));
+            ConnectError::Unreachable { address: address.clone(), reason }
+        })??;
+    }
+    let Opening { stream, reader, next_correlation, versions, .. } = opening;
+    Ok(Opened { stream, peer, versions, reader, next_correlation, session })
 }
 
-/// Asks for the versions: at 3, and at 0 if the broker is too old for that.
-async fn greet(
-    address: &BrokerAddress,
-    client_id: &str,
-    stream: &mut TcpStream,
-    reader: &mut FrameReader,
-) -> Result<Versions, ConnectError> {
-    let mut version = FIRST_VERSION;
-    let mut id = FIRST_CORRELATION;
-    loop {
-        let rejected = |reason: String| ConnectError::Rejected { address: address.clone(), reason };
-        let answer = exchange(address, client_id, version, id, stream, reader).await?;
-        if correlation_id(&answer) != Some(id) {
-            return Err(not_kafka(address, &answer));
-        }
-        // Every version begins with the error code, and a refusal has the format of version 0 whatever was asked.
-        let refused = answer.get(4..6) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes());
-        if refused && version > 0 {
-            (version, id) = (0, id + 1);
-            continue;
-        }
-        let (_, response) = decode_response::<ApiVersionsRequest>(answer, version)
-            .map_err(|e| rejected(format!("its answer makes no sense: {e}")))?;
-        return match ErrorCode(response.error_code).ok() {
-            Ok(()) => Ok(Versions::new(&response)),
-            Err(code) => Err(rejected(code.to_string())),
+/// A connection before anything is pipelined.
+struct Opening<'a> {
+    address: &'a BrokerAddress,
+    client_id: &'a str,
+    stream: Stream,
+    reader: FrameReader,
+    next_correlation: i32,
+    versions: Versions,
+}
+
+impl Opening<'_> {
+    /// Asks for the versions: at 3, and at 0 if the broker is too old for that.
+    async fn greet(&mut self) -> Result<(), ConnectError> {
+        let request = ApiVersionsRequest {
+            client_software_name: "kafka-fast".into(),
+            client_software_version: env!("CARGO_PKG_VERSION").into(),
+            ..Default::default()
         };
+        let mut version = FIRST_VERSION;
+        loop {
+            let answer = self.exchange(&request, version).await?;
+            let address = self.address;
+            // Every version begins with the error code, and a refusal has the format of version 0 whatever was asked.
+            let refused = answer.get(4..6) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes());
+            if refused && version > 0 {
+                version = 0;
+                continue;
+            }
+            let rejected = |reason: String| ConnectError::Rejected { address: address.clone(), reason };
+            let (_, response) = decode_response::<ApiVersionsRequest>(answer, version)
+                .map_err(|e| rejected(format!("its answer makes no sense: {e}")))?;
+            ErrorCode(response.error_code).ok().map_err(|code| rejected(code.to_string()))?;
+            self.versions = Versions::new(&response);
+            return Ok(());
+        }
+    }
+
+    /// One request and its answer.
+    async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, ConnectError> {
+        let (address, id) = (self.address, self.next_correlation);
+        self.next_correlation += 1;
+        let request: Vec<u8> =
+            frame(request, version, id, self.client_id).segments().flatten().copied().collect();
+        // A peer that has closed already may have said why: what it said is read first.
+        let mut sent = self.stream.write_all(&request).await;
+        if sent.is_ok() {
+            sent = self.stream.flush().await;
+        }
+        let explained = |stream: &Stream, error: Option<&std::io::Error>| stream.explain(address, error);
+        match self.reader.next(&mut self.stream, ANSWER_MAX).await {
+            Ok(answer) if correlation_id(&answer) == Some(id) => Ok(answer),
+            Ok(answer) => Err(not_kafka(address, &answer)),
+            Err(ReadError::Size { head, .. }) => Err(not_kafka(address, &head)),
+            Err(ReadError::End { rest }) if rest.is_empty() => Err(explained(&self.stream, None)
+                .unwrap_or_else(|| ConnectError::ClosedAtOnce { address: address.clone() })),
+            Err(ReadError::End { rest }) => Err(not_kafka(address, &rest)),
+            Err(ReadError::Io(e)) => Err(explained(&self.stream, Some(&e)).unwrap_or_else(|| {
+                let address = address.clone();
+                if sent.is_ok() {
+                    // A reset after bytes it did not understand is a close.
+                    ConnectError::ClosedAtOnce { address }
+                } else {
+                    ConnectError::Unreachable { address, reason: e.to_string() }
+                }
+            })),
+        }
     }
 }
 
-/// One request and its answer, before anything is pipelined.
-async fn exchange(
-    address: &BrokerAddress,
-    client_id: &str,
-    version: i16,
-    correlation: i32,
-    stream: &mut TcpStream,
-    reader: &mut FrameReader,
-) -> Result<Bytes, ConnectError> {
-    let request = ApiVersionsRequest {
-        client_software_name: "kafka-fast".into(),
-        client_software_version: env!("CARGO_PKG_VERSION").into(),
-        ..Default::default()
-    };
-    let request: Vec<u8> =
-        frame(&request, version, correlation, client_id).segments().flatten().copied().collect();
-    // A peer that has closed already may have said why: what it said is read first.
-    let sent = stream.write_all(&request).await;
-    match reader.next(stream, ANSWER_MAX).await {
-        Ok(answer) => Ok(answer),
-        Err(ReadError::Size { head, .. }) => Err(not_kafka(address, &head)),
-        Err(ReadError::End { rest }) if rest.is_empty() => {
-            Err(ConnectError::ClosedAtOnce { address: address.clone() })
-        }
-        Err(ReadError::End { rest }) => Err(not_kafka(address, &rest)),
-        // A reset after bytes it did not understand is a close.
-        Err(ReadError::Io(_)) if sent.is_ok() => Err(ConnectError::ClosedAtOnce { address: address.clone() }),
-        Err(ReadError::Io(e)) => {
-            Err(ConnectError::Unreachable { address: address.clone(), reason: e.to_string() })
-        }
+impl Ask for Opening<'_> {
+    async fn ask<R: Request>(&mut self, request: &R) -> Result<R::Response, ConnectError> {
+        let address = || self.address.clone();
+        let (api, ours) = (R::KEY, R::VERSIONS);
+        let Some(version) = self.versions.common::<R>() else {
+            return Err(ConnectError::Incompatible {
+                address: address(),
+                api,
+                ours,
+                theirs: self.versions.of(api),
+            });
+        };
+        let answer = self.exchange(request, version).await.map_err(|error| match error {
+            // It has spoken Kafka before.
+            ConnectError::ClosedAtOnce { address } => {
+                let reason = format!("it closed the connection instead of answering {api:?}");
+                ConnectError::Unreachable { address, reason }
+            }
+            other => other,
+        })?;
+        let decoded = decode_response::<R>(answer, version).map_err(|e| ConnectError::Rejected {
+            address: self.address.clone(),
+            reason: format!("its answer to {api:?} makes no sense: {e}"),
+        })?;
+        Ok(decoded.1)
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! [`Connection`] is all the rooms above need. Its parts: `resolve` finds a socket, `handshake` learns which
 //! versions the broker speaks and tells what is there when it is not Kafka, `frames` moves bytes, `spares` keeps the
-//! buffers of large answers, `connection` matches answers to requests, `tls` says what is wrong while TLS is not spoken. [`BackOff`] is how everything here waits before it tries again.
+//! buffers of large answers, `connection` matches answers to requests and renews
+//! sessions, `stream` is the socket in the clear or with `tls` around it, `sasl` says who we are. [`BackOff`] is how everything
+//! here waits before it tries again.
 
 mod backoff;
 mod connection;
@@ -10,7 +12,10 @@ mod error;
 mod frames;
 mod handshake;
 mod resolve;
+mod sasl;
+mod security;
 mod spares;
+mod stream;
 mod tls;
 
 pub(crate) use backoff::random;
@@ -21,3 +26,4 @@ pub use connection::{Connection, ConnectionOptions, Pending};
 pub use error::{CallError, CloseReason, ConnectError};
 #[doc(hidden)]
 pub use frames::frames_of;
+pub use security::Security;

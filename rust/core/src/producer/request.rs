@@ -54,7 +54,7 @@ pub(super) fn leaves(flights: &mut [Flight]) {
     flights.iter_mut().for_each(|f| f.batch.receipt.set_possibly_written(true));
 }
 
-/// `None`: acks=0, there is no answer. Hands the request over in its first poll, and ends its turn.
+/// `None`: acks=0, there is no answer. Hands the request over, as a rule in its first poll, and ends its turn.
 async fn call(
     shared: &Shared,
     connection: &Connection,
@@ -63,15 +63,15 @@ async fn call(
 ) -> Result<Option<ProduceResponse>, CallError> {
     let timeout = shared.settings.request_timeout;
     if shared.settings.acks == Acks::None {
-        drop(turn);
-        return connection.send_only(request, timeout).await.map(|()| None);
+        return connection.send_only_then(request, timeout, || drop(turn)).await.map(|()| None);
     }
-    let pending = connection.start(request)?;
-    drop(turn);
-    match pending {
-        Some(pending) => pending.answer(timeout).await.map(Some),
-        // As many requests as a connection holds are under way; it cannot be with five of ours.
-        None => connection.call(request, timeout).await.map(Some),
+    match connection.start(request)? {
+        Some(pending) => {
+            drop(turn);
+            pending.answer(timeout).await.map(Some)
+        }
+        // The connection renews its session. It keeps its turn meanwhile: who waits for room may be woken out of order.
+        None => connection.call_then(request, timeout, || drop(turn)).await.map(Some),
     }
 }
 

@@ -54,7 +54,7 @@ impl Asked {
 
     /// The answer to ApiVersions of a broker that speaks everything we do.
     pub fn versions(&self) -> Vec<u8> {
-        let api_keys = [0, 1, 2, 3, 8, 9, 10, 18, 19, 22]
+        let api_keys = [0, 1, 2, 3, 8, 9, 10, 17, 18, 19, 22, 36]
             .map(|api_key| ApiVersion { api_key, min_version: 0, max_version: 99 })
             .into();
         self.answer::<ApiVersionsRequest>(&ApiVersionsResponse { api_keys, ..Default::default() })

@@ -29,7 +29,8 @@ public class KafkaConf {
     }
 
     /** Settings whose value is a text even when it looks like a number. */
-    private static final Set<String> TEXTS = Set.of("bootstrap.servers", "client-id", "acks", "codec", "ordering");
+    private static final Set<String> TEXTS = Set.of("bootstrap.servers", "client-id", "acks", "codec", "ordering", "sasl.username",
+        "ssl.truststore.location", "ssl.keystore.location", "ssl.key.location");
 
     private final Map<String, String> values = new LinkedHashMap<>();
     private String jaas;
@@ -71,7 +72,8 @@ public class KafkaConf {
      */
     public KafkaConf set(String name, Object value) {
         if (name == null || value == null) {
-            throw new IllegalArgumentException("A setting needs a name and a value, got " + name + "=" + value);
+            // Without the value, which may be a password.
+            throw new IllegalArgumentException("A setting needs a name and a value, got " + (name == null ? "no name" : name + "=null"));
         }
         String text = value.toString();
         if (name.indexOf('\0') >= 0 || text.indexOf('\0') >= 0) {
@@ -86,7 +88,7 @@ public class KafkaConf {
     }
 
     /**
-     * The value in force, set or default.
+     * The value in force, set or default; {@code [hidden]} for passwords and keys.
      *
      * @param name a name of the documentation or of kafka-clients
      * @return its text; null for a name that is not known
@@ -97,7 +99,7 @@ public class KafkaConf {
     }
 
     /**
-     * All settings and the values in force.
+     * All settings and the values in force; {@code [hidden]} for passwords and keys.
      *
      * @return names of the documentation; values as Long, Boolean or String; unmodifiable
      */
@@ -135,6 +137,10 @@ public class KafkaConf {
     }
 
     private String pairs() {
+        return pairs(values);
+    }
+
+    private static String pairs(Map<String, String> values) {
         StringBuilder pairs = new StringBuilder();
         values.forEach((name, value) -> pairs.append(name).append('\0').append(value).append('\0'));
         return pairs.toString();
@@ -143,7 +149,8 @@ public class KafkaConf {
     /** The settings of a client, brokers included; explicit brokers go before those of bootstrap.servers. */
     String forConnect(String operation, BrokerConf... brokers) {
         NativeLoader.ensure();
-        String pairs = pairs();
+        // Read anew for each client: a store may have been renewed.
+        String pairs = pairs(Stores.inline(values));
         if (brokers != null && brokers.length > 0) {
             StringBuilder list = new StringBuilder();
             for (BrokerConf broker : brokers) {
@@ -166,7 +173,8 @@ public class KafkaConf {
             Log.write(Log.INFO, Log.NET, "setKafkaVersion has no effect: versions are negotiated with each broker");
         }
         if (jaas != null) {
-            Log.write(Log.WARN, Log.NET, "setJaas has no effect yet: SASL comes with a later version, this connection is not authenticated");
+            Log.write(Log.WARN, Log.NET, "setJaas has no effect: it names a JAAS section, and Kerberos is not supported. For a user and a"
+                + " password set sasl.jaas.config, or sasl.mechanism, sasl.username and sasl.password");
         }
     }
 
@@ -527,21 +535,27 @@ public class KafkaConf {
     }
 
     /**
-     * The JAAS configuration. Accepted; without effect until SASL is there, and a warning at connect says so.
+     * The JAAS configuration. A text with a login module is {@code sasl.jaas.config}, as in kafka-clients; the name of a JAAS section is
+     * accepted without effect (that is Kerberos), and a warning at connect says so.
      *
-     * @param jaas path or name, kept as it is
+     * @param jaas {@code CLASS required username="..." password="...";} or a name
+     * @throws ConfigException for a login module other than PlainLoginModule and ScramLoginModule, and for one without user or password
      */
     public void setJaas(String jaas) {
-        this.jaas = jaas;
+        boolean module = jaas != null && jaas.contains("LoginModule");
+        if (module) {
+            set("sasl.jaas.config", jaas);
+        }
+        this.jaas = module ? null : jaas;
     }
 
     /**
      * The JAAS configuration.
      *
-     * @return as it was set, or null
+     * @return the name that was set; {@code [hidden]} for a login module, whose text holds a password; null when none was set
      */
     public String getJaas() {
-        return jaas;
+        return jaas != null || !values.containsKey("sasl.jaas.config") ? jaas : get("sasl.jaas.config");
     }
 
     /**
@@ -553,8 +567,20 @@ public class KafkaConf {
         kafkaVersion = version;
     }
 
+    /** What was set, without passwords and keys. */
     @Override
     public String toString() {
-        return "KafkaConf" + values;
+        StringBuilder text = new StringBuilder("KafkaConf{");
+        String separator = "";
+        for (Map.Entry<String, String> entry : values.entrySet()) {
+            text.append(separator).append(entry.getKey()).append('=').append(isSecret(entry.getKey()) ? "[hidden]" : entry.getValue());
+            separator = ", ";
+        }
+        return text.append('}').toString();
+    }
+
+    /** By its name, so that a secret is one also under a name that has no meaning here. */
+    private static boolean isSecret(String name) {
+        return name.contains("password") || name.contains("jaas") || name.equals("ssl.keystore.key") || name.equals("ssl.key.pem");
     }
 }

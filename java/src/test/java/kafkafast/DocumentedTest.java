@@ -156,6 +156,6 @@ public class DocumentedTest {
         child.assertExit(0, 30);
         assertTrue(child.output(), child.output().contains("SENT snappy"));
         assertTrue(child.output(), child.output().contains("setKafkaVersion has no effect: versions are negotiated"));
-        assertTrue(child.output(), child.output().contains("setJaas has no effect yet"));
+        assertTrue(child.output(), child.output().contains("setJaas has no effect"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Setting;
 use super::forms::{flag, millis};
-use crate::config::{BrokerAddress, ConfigError, SecurityProtocol};
+use crate::config::BrokerAddress;
 
 /// In the order in which one meets them.
 pub(super) const CONNECTION: &[Setting] = &[
@@ -26,26 +26,6 @@ pub(super) const CONNECTION: &[Setting] = &[
             Ok(())
         },
         get: |c| c.client_id.clone(),
-    },
-    Setting {
-        name: "security.protocol",
-        aliases: &[],
-        doc: "How brokers are spoken to: PLAINTEXT; SSL and SASL are to come.",
-        set: |c, name, v| {
-            c.security = match v.to_ascii_uppercase().as_str() {
-                "PLAINTEXT" => SecurityProtocol::Plaintext,
-                "SSL" => SecurityProtocol::Ssl,
-                other @ ("SASL_PLAINTEXT" | "SASL_SSL") => {
-                    return Err(ConfigError::UnsupportedSecurity(other.to_owned()));
-                }
-                _ => {
-                    let expected = "a security protocol (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL)";
-                    return Err(ConfigError::BadValue { name, value: v.to_owned(), expected });
-                }
-            };
-            Ok(())
-        },
-        get: |c| format!("{:?}", c.security).to_ascii_uppercase(),
     },
     flag!("lazy-connect", [], lazy_connect, "Whether connect returns without having reached a broker."),
     millis!("socket.connection.setup.timeout.ms", [], connect_timeout, "Longest wait for a TCP connection."),

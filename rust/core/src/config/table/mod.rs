@@ -6,6 +6,7 @@ mod consumer;
 mod forms;
 mod group;
 mod producer;
+mod security;
 
 use super::{Config, ConfigError};
 
@@ -25,9 +26,9 @@ pub struct Setting {
 /// Every setting that has a meaning.
 pub static SETTINGS: &[Setting] = &joined::<{ count() }>();
 
-/// `client-id` is in the first, `batch.size` in the second, `max-bytes` in the third, `lease-ms` in the last.
-const GROUPS: [&[Setting]; 4] =
-    [connection::CONNECTION, producer::PRODUCER, consumer::CONSUMER, group::GROUP];
+/// `client-id` is in the first, `sasl.username` in the second, then `batch.size`, `max-bytes`, and `lease-ms` in the last.
+const GROUPS: [&[Setting]; 5] =
+    [connection::CONNECTION, security::SECURITY, producer::PRODUCER, consumer::CONSUMER, group::GROUP];
 
 const fn count() -> usize {
     let (mut count, mut group) = (0, 0);
@@ -77,6 +78,14 @@ const IGNORED: &[&str] = &[
     "max.in.flight.requests.per.connection",
     "enable.metrics.push",
     "retries",
+    // Both TLS 1.2 and 1.3 are spoken, with the ciphers that are good.
+    "ssl.protocol",
+    "ssl.enabled.protocols",
+    "ssl.cipher.suites",
+    "ssl.provider",
+    "ssl.keymanager.algorithm",
+    "ssl.trustmanager.algorithm",
+    "ssl.secure.random.implementation",
     "kafka-version",
     // Always on where acks allow it.
     "enable.idempotence",
@@ -109,7 +118,8 @@ pub(super) fn set(config: &mut Config, name: &str, value: &str) -> Result<(), Co
     } else {
         setting.aliases.iter().find(|alias| **alias == name).copied().unwrap_or(setting.name)
     };
-    (setting.set)(config, written, value.trim())
+    let verbatim = security::VERBATIM.contains(&setting.name);
+    (setting.set)(config, written, if verbatim { value } else { value.trim() })
 }
 
 /// The known name closest to `name`, if it is within a third of its length.

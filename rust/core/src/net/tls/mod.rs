@@ -1,0 +1,239 @@
+//! TLS 1.2 and 1.3, by rustls with the cryptography of ring.
+//!
+//! Certificates are read once, when a client connects. Without a truststore the CAs of the machine are trusted, not a list
+//! built in: who runs machines adds the company's own CA there and withdraws others, as Java users do in the JVM's cacerts.
+//! Sessions are not resumed: a client keeps few connections, for long.
+//!
+//! A broker that wants a client certificate and gets none says so by an alert, which with TLS 1.3 comes after the client's
+//! handshake is done, and may be lost when the broker closes the socket at once. So it is noted whether one was asked for.
+
+mod certificate;
+mod pem;
+mod verify;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, ClientConfig, Error, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::error::ConnectError;
+use super::stream::Stream;
+use crate::config::{BrokerAddress, ConfigError, TlsConf};
+use verify::{Problem, Verifier};
+
+/// Bytes of ciphertext that wait for the socket: more than that is not encrypted ahead.
+const WAITING_MAX: usize = 64 << 10;
+
+/// What is the same for all connections of a client.
+pub(super) struct TlsClient {
+    config: ClientConfig,
+    own: Option<Arc<CertifiedKey>>,
+}
+
+impl fmt::Debug for TlsClient {
+    /// A private key is among it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TlsClient(client certificate: {})", self.own.is_some())
+    }
+}
+
+/// Our certificate, if we have one, and whether this connection's broker wanted one.
+#[derive(Debug)]
+struct Own {
+    key: Option<Arc<CertifiedKey>>,
+    was_asked: Arc<AtomicBool>,
+}
+
+impl ResolvesClientCert for Own {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.was_asked.store(true, Ordering::Relaxed);
+        self.key.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        // Also without one: whether it was asked for is to be known.
+        true
+    }
+}
+
+/// What one connection's broker wanted of us.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    had: bool,
+    was_asked: Arc<AtomicBool>,
+}
+
+impl TlsClient {
+    /// Reads the certificates the settings name.
+    pub(super) fn new(conf: &TlsConf) -> Result<Self, ConfigError> {
+        let provider = Arc::new(ring::default_provider());
+        let (roots, trusted) = trusted(conf)?;
+        let own = own(conf, &provider)?.map(Arc::new);
+        let algorithms = provider.signature_verification_algorithms;
+        let verifier = Arc::new(Verifier::new(roots, trusted, conf.check_host, algorithms));
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| bad("security.protocol", e.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        Ok(Self { config, own })
+    }
+
+    /// Shakes hands.
+    pub(super) async fn connect(
+        &self,
+        address: &BrokerAddress,
+        socket: TcpStream,
+    ) -> Result<Stream, ConnectError> {
+        let failed = |reason: String| ConnectError::TlsFailed { address: address.clone(), reason };
+        let host = ServerName::try_from(address.host.clone())
+            .map_err(|_| failed("a certificate cannot name such a host".to_owned()))?;
+        let asked = Asked { had: self.own.is_some(), was_asked: Arc::default() };
+        let mut config = self.config.clone();
+        config.client_auth_cert_resolver =
+            Arc::new(Own { key: self.own.clone(), was_asked: asked.was_asked.clone() });
+        let connector = TlsConnector::from(Arc::new(config));
+        let limit = |session: &mut rustls::ClientConnection| session.set_buffer_limit(Some(WAITING_MAX));
+        match connector.connect_with(host, socket, limit).await {
+            Ok(stream) => Ok(Stream::Tls(Box::new(stream), asked)),
+            Err(error) => Err(asked.explain(address, &error).unwrap_or_else(|| {
+                // Neither an alert nor any other word of TLS. A Kafka listener without it takes the greeting for a length
+                // beyond its limit, and closes.
+                ConnectError::NoTls { address: address.clone() }
+            })),
+        }
+    }
+}
+
+impl Asked {
+    /// What an error of the stream means, when that is a matter of TLS.
+    pub(super) fn explain(&self, address: &BrokerAddress, error: &io::Error) -> Option<ConnectError> {
+        let address = address.clone();
+        let was_asked = self.was_asked.load(Ordering::Relaxed);
+        let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+            // Closed or reset right after a certificate was asked for and not given.
+            return (was_asked && !self.had).then_some(ConnectError::ClientCertificateMissing { address });
+        };
+        if let Some(problem) = Problem::of(error) {
+            return Some(match problem {
+                Problem::Untrusted { issuer } => ConnectError::Untrusted { address, issuer },
+                Problem::WrongName { names } => ConnectError::WrongName { address, names },
+                Problem::Expired { since } => ConnectError::Expired { address, since },
+                Problem::NotYetValid { until } => ConnectError::NotYetValid { address, until },
+                Problem::Other(reason) => ConnectError::TlsFailed { address, reason },
+            });
+        }
+        Some(match error {
+            Error::AlertReceived(alert) if was_asked && is_about_a_certificate(*alert) => {
+                if self.had {
+                    let reason = format!("{alert:?}");
+                    ConnectError::ClientCertificateRefused { address, reason }
+                } else {
+                    ConnectError::ClientCertificateMissing { address }
+                }
+            }
+            Error::AlertReceived(alert) => {
+                ConnectError::TlsFailed { address, reason: format!("the broker ended it ({alert:?})") }
+            }
+            Error::InvalidMessage(_) => ConnectError::NoTls { address },
+            other => ConnectError::TlsFailed { address, reason: other.to_string() },
+        })
+    }
+
+    /// The same, for a stream that has just ended.
+    pub(super) fn explain_end(&self, address: &BrokerAddress) -> Option<ConnectError> {
+        self.explain(address, &io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Alerts by which brokers refuse a client's certificate, or its absence; JDKs differ.
+const fn is_about_a_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::CertificateRequired
+            | A::UnknownCA
+            | A::AccessDenied
+            | A::HandshakeFailure
+    )
+}
+
+fn bad(name: &'static str, reason: String) -> ConfigError {
+    ConfigError::Certificates { name, reason }
+}
+
+/// Whom we trust.
+fn trusted(conf: &TlsConf) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), ConfigError> {
+    let mut roots = RootCertStore::empty();
+    let mut own = Vec::new();
+    if !conf.truststore_location.is_empty() {
+        let name = "ssl.truststore.location";
+        let text = pem::read_file(name, &conf.truststore_location)?;
+        own.extend(pem::certificates(name, &text).map_err(|e| of_file(e, &conf.truststore_location))?);
+    }
+    if !conf.truststore_certificates.is_empty() {
+        own.extend(pem::certificates("ssl.truststore.certificates", &conf.truststore_certificates)?);
+    }
+    if own.is_empty() {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            let reason =
+                "this machine has no CA certificates of its own (package ca-certificates): name yours";
+            return Err(bad("ssl.truststore.location", reason.to_owned()));
+        }
+    }
+    for certificate in &own {
+        roots
+            .add(certificate.clone())
+            .map_err(|e| bad("ssl.truststore.location", format!("a certificate cannot be used: {e}")))?;
+    }
+    Ok((roots, own))
+}
+
+/// The same error with the file it is about.
+fn of_file(error: ConfigError, path: &str) -> ConfigError {
+    match error {
+        ConfigError::Certificates { name, reason } => bad(name, format!("{path}: {reason}")),
+        other => other,
+    }
+}
+
+/// Who we are, by our certificate.
+fn own(conf: &TlsConf, provider: &CryptoProvider) -> Result<Option<CertifiedKey>, ConfigError> {
+    let (name, text) = if !conf.certificate_chain.is_empty() {
+        ("ssl.keystore.certificate.chain", conf.certificate_chain.clone())
+    } else if !conf.keystore_location.is_empty() {
+        let name = "ssl.keystore.location";
+        (name, pem::read_file(name, &conf.keystore_location)?)
+    } else {
+        return Ok(None);
+    };
+    let chain = pem::certificates(name, &text)?;
+    let key = if !conf.key.0.is_empty() {
+        pem::private_key("ssl.keystore.key", &conf.key.0)?
+    } else if !conf.key_location.is_empty() {
+        let name = "ssl.key.location";
+        pem::private_key(name, &pem::read_file(name, &conf.key_location)?)
+            .map_err(|e| of_file(e, &conf.key_location))?
+    } else {
+        pem::private_key(name, &text)?
+    };
+    CertifiedKey::from_der(chain, key, provider)
+        .map(Some)
+        .map_err(|e| bad(name, format!("certificate and private key cannot be used: {e}")))
+}

@@ -1,0 +1,36 @@
+//! The network cuts connections, and each new one is secured as the first was.
+
+use std::time::Duration;
+
+use kafka_fast::producer::Producer;
+use kafka_fast::wire::Record;
+use kafka_fast_testkit::{Fault, Proxy};
+
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secured_connection_that_was_cut_is_made_again() {
+    const ROUNDS: u64 = 6;
+    const EACH: u64 = 500;
+    let broker = broker().await;
+    let proxy = Proxy::start_on(broker.proxied, &broker.kafka.listener("PROXIED")).await;
+    let secured = [&[("security.protocol", "SASL_SSL"), broker.trust()], &user("SCRAM-SHA-256")[..]].concat();
+    let conf = broker.config(&proxy.address(), &[&secured[..], &[("acks", "all")]].concat());
+    let topic = new_topic(&conf).await;
+    let producer = Producer::connect(conf.clone()).await.unwrap();
+    let before = proxy.connections();
+    for round in 0..ROUNDS {
+        for number in round * EACH..(round + 1) * EACH {
+            drop(producer.send(&topic, Record::value(&number.to_be_bytes())).await.unwrap());
+            if number % EACH == EACH / 2 {
+                proxy.set(Fault::Cut);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                proxy.set(Fault::None);
+            }
+        }
+        producer.flush().await.unwrap();
+    }
+    producer.close(WAIT).await.unwrap();
+    assert!(proxy.connections() >= before + ROUNDS, "{} connections", proxy.connections());
+    read_numbers(&conf, &topic, ROUNDS * EACH).await;
+}
