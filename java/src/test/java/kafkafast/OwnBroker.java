@@ -31,6 +31,11 @@ final class OwnBroker implements AutoCloseable {
 
     /** Starts one; {@code properties} are lines of server.properties, {@code advertised} null for its own address. */
     OwnBroker(String advertised, String properties) throws Exception {
+        this(advertised, 0, properties);
+    }
+
+    /** With a further listener, SSL, on the port {@code tls}; none for 0. */
+    OwnBroker(String advertised, int tls, String properties) throws Exception {
         String version = System.getenv("KAFKA_FAST_KAFKA_VERSION");
         boolean older = version != null && !version.equals("4.4.0");
         home = System.getenv("KAFKA_FAST_KAFKA_HOME" + (older ? "_" + version.substring(0, 3).replace('.', '_') : ""));
@@ -39,8 +44,13 @@ final class OwnBroker implements AutoCloseable {
         port = freePort();
         String address = "127.0.0.1:" + port;
         String own = older && version.startsWith("2.") ? withZooKeeper(address) : ofKRaft(address);
+        String further = tls == 0 ? "" : ",SSL://127.0.0.1:" + tls;
+        if (tls != 0) {
+            own = own.replace("listeners=PLAINTEXT://" + address, "listeners=PLAINTEXT://" + address + further)
+                .replace("CONTROLLER:PLAINTEXT", "CONTROLLER:PLAINTEXT,SSL:SSL");
+        }
         Files.write(dir.resolve("server.properties"), Tools.utf8(String.join("\n", own,
-            "advertised.listeners=PLAINTEXT://" + (advertised == null ? address : advertised), "log.dirs=" + dir.resolve("data"),
+            "advertised.listeners=PLAINTEXT://" + (advertised == null ? address : advertised) + further, "log.dirs=" + dir.resolve("data"),
             "offsets.topic.replication.factor=1", "transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1", properties, "")));
         if (zooKeeper == null) {
             Process format = java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", dir.resolve("server.properties").toString());

@@ -7,7 +7,7 @@ pub(super) fn issuer(der: &[u8]) -> String {
 }
 
 /// The tag and the contents of the first element, and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, mut rest) = rest.split_first()?;
     let mut length = usize::from(first);
@@ -24,15 +24,27 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, contents, after))
 }
 
-fn name(der: &[u8]) -> Option<String> {
+/// The fields from the issuer on.
+fn from_issuer(der: &[u8]) -> Option<&[u8]> {
     let (_, certificate, _) = element(der)?;
     let (_, mut fields, _) = element(certificate)?;
     // The version may be absent; then come serial number and signature algorithm.
     if element(fields)?.0 == 0xa0 {
         fields = element(fields)?.2;
     }
-    fields = element(element(fields)?.2)?.2;
-    let mut parts = element(fields)?.1;
+    Some(element(element(fields)?.2)?.2)
+}
+
+/// The bits of the public key, with the number of those unused before them.
+pub(super) fn public_key(der: &[u8]) -> Option<&[u8]> {
+    // Issuer, validity and subject come first.
+    let fields = element(element(element(from_issuer(der)?)?.2)?.2)?.2;
+    let (_, algorithm_and_bits, _) = element(fields)?;
+    Some(element(element(algorithm_and_bits)?.2)?.1)
+}
+
+fn name(der: &[u8]) -> Option<String> {
+    let mut parts = element(from_issuer(der)?)?.1;
     let mut said = Vec::new();
     while let Some((_, mut set, after)) = element(parts) {
         while let Some((_, pair, rest)) = element(set) {

@@ -8,6 +8,7 @@
 //! handshake is done, and may be lost when the broker closes the socket at once. So it is noted whether one was asked for.
 
 mod certificate;
+mod key;
 mod pem;
 mod verify;
 
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, ClientConfig, Error, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
@@ -232,6 +233,13 @@ fn own(conf: &TlsConf, provider: &CryptoProvider) -> Result<Option<CertifiedKey>
             .map_err(|e| of_file(e, &conf.key_location))?
     } else {
         pem::private_key(name, &text)?
+    };
+    let key = match &key {
+        PrivateKeyDer::Pkcs8(pkcs8) => match key::completed(pkcs8.secret_pkcs8_der(), &chain[0]) {
+            Some(whole) => PrivateKeyDer::Pkcs8(whole.into()),
+            None => key,
+        },
+        _ => key,
     };
     CertifiedKey::from_der(chain, key, provider)
         .map(Some)

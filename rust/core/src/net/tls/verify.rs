@@ -52,7 +52,10 @@ impl Problem {
     fn new(error: Error, certificate: &CertificateDer<'_>) -> Self {
         let Error::InvalidCertificate(error) = error else { return Self::Other(error.to_string()) };
         match error {
-            CertificateError::UnknownIssuer => Self::Untrusted { issuer: certificate::issuer(certificate) },
+            // A CA of the same name with another key, as after its renewal, is not the one that is trusted.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Self::Untrusted { issuer: certificate::issuer(certificate) }
+            }
             CertificateError::ExpiredContext { not_after, .. } => {
                 Self::Expired { since: certificate::date(not_after.as_secs()) }
             }
