@@ -43,7 +43,8 @@ pub(super) async fn bootstrap(inner: &Arc<Inner>, within: Duration) -> Result<()
         // A try shorter than that could only say that it was too short.
         let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_WORDS);
         let over = left.is_zero();
-        if over || (!errors.is_empty() && errors.iter().all(hopeless)) {
+        let unknown = errors.iter().any(|(_, e)| matches!(e, CallError::Connect(e) if e.is_about_the_user()));
+        if over || unknown || (!errors.is_empty() && errors.iter().all(hopeless)) {
             return Err(no_answer(errors, over.then_some(within)));
         }
         sleep(wait.fail().min(left)).await;
@@ -133,6 +134,10 @@ async fn verify(inner: &Arc<Inner>, seed: &Node, deadline: Instant) -> Result<()
     }
     let bootstrap = seed.address.clone();
     match failed {
+        // It was reached; the two do not accept each other.
+        Some((_, CallError::Connect(error))) if error.is_refusal() => {
+            Err(ConnectError::Unusable(vec![error]))
+        }
         Some((node, CallError::Connect(error))) => Err(ConnectError::Advertised {
             bootstrap,
             node: node.id.unwrap_or(-1),

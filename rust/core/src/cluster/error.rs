@@ -61,7 +61,10 @@ impl ConnectError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoBrokers | Self::Config(_) => ErrorKind::Config,
-            Self::Unusable(errors) => errors.first().map_or(ErrorKind::Unreachable, |e| e.kind()),
+            Self::Unusable(errors) => {
+                let refusal = errors.iter().find(|e| e.is_refusal());
+                refusal.or(errors.first()).map_or(ErrorKind::Unreachable, |e| e.kind())
+            }
             Self::NoMetadata { error, .. } => error.kind(),
             Self::NoAnswer { .. } | Self::Advertised { .. } => ErrorKind::Unreachable,
         }

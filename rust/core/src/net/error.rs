@@ -269,6 +269,11 @@ impl ConnectError {
         )
     }
 
+    /// Whether a broker does not accept the user, as no other of its cluster will.
+    pub(crate) const fn is_about_the_user(&self) -> bool {
+        matches!(self, Self::Authentication { .. } | Self::SaslMechanism { .. })
+    }
+
     /// Whether trying again cannot help, because something else than a Kafka broker (or too old a one) is there, or because one
     /// does not accept who the other is.
     pub const fn is_definite(&self) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kafka_fast::cluster::Cluster;
 use kafka_fast::error::ErrorKind;
+use kafka_fast_testkit::free_port;
 
 use crate::support::*;
 
@@ -111,6 +112,20 @@ async fn a_wrong_password_and_an_unknown_user() {
             assert!(!text.contains(password), "{text}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_is_told_at_once_also_when_another_broker_is_down() {
+    let broker = broker().await;
+    let sasl = [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", USER),
+        ("sasl.password", "wrong-Secret"),
+    ];
+    let addresses = format!("127.0.0.1:{},{}", free_port(), broker.kafka.listener("USERS"));
+    let text = refused(&broker.config(&addresses, &sasl), ErrorKind::Authentication, SOON).await;
+    assert!(text.contains("rejected user \"app\" (PLAIN)"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,9 +9,10 @@ use kafka_fast_testkit::{Fault, Proxy};
 use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secured_connection_that_was_cut_is_made_again() {
+async fn a_secured_connection_that_was_cut_is_made_again_and_one_that_stood_still_goes_on() {
     const ROUNDS: u64 = 6;
     const EACH: u64 = 500;
+    const LARGE: u64 = 30;
     let broker = broker().await;
     let proxy = Proxy::start_on(broker.proxied, &broker.kafka.listener("PROXIED")).await;
     let secured = [&[("security.protocol", "SASL_SSL"), broker.trust()], &user("SCRAM-SHA-256")[..]].concat();
@@ -30,7 +31,17 @@ async fn a_secured_connection_that_was_cut_is_made_again() {
         }
         producer.flush().await.unwrap();
     }
+    // The network stands still while far more is written than fits into it: nothing of it may be left behind.
+    proxy.set(Fault::Stall);
+    for number in ROUNDS * EACH..ROUNDS * EACH + LARGE {
+        let mut value = vec![b'.'; 400_000];
+        value[..8].copy_from_slice(&number.to_be_bytes());
+        drop(producer.send(&topic, Record::value(&value)).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    proxy.set(Fault::None);
+    producer.flush().await.unwrap();
     producer.close(WAIT).await.unwrap();
     assert!(proxy.connections() >= before + ROUNDS, "{} connections", proxy.connections());
-    read_numbers(&conf, &topic, ROUNDS * EACH).await;
+    read_numbers(&conf, &topic, ROUNDS * EACH + LARGE).await;
 }
