@@ -192,7 +192,7 @@ impl Node {
         let node = self.clone();
         let task = self.runtime.spawn(async move {
             let _turn = turn;
-            node.connect(purpose, &node.options).await
+            node.connect(purpose, &node.options).await.inspect_err(|error| node.tell_refusal(error))
         });
         // The task ends otherwise only with the runtime.
         task.await.unwrap_or(Err(CallError::Closed))
@@ -288,6 +288,18 @@ impl Node {
         if health.failed.as_ref().is_none_or(|(when, ..)| *when <= began) {
             let until = now + health.back_off.fail();
             health.failed = Some((now, until, error));
+        }
+    }
+
+    /// A password or a certificate that is not accepted while a client runs is for people to mend: it is logged, ever more
+    /// rarely.
+    fn tell_refusal(&self, error: &CallError) {
+        let failures = self.health.lock().back_off.failures();
+        if let CallError::Connect(error) = error
+            && error.is_refusal()
+            && failures.is_power_of_two()
+        {
+            tracing::warn!(target: "kafkafast.net", "{error} (tried {failures} times, and again)");
         }
     }
 

@@ -37,6 +37,17 @@ async fn tls_to_a_plaintext_port() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_to_a_port_that_never_answers() {
+    let broker = broker().await;
+    // The system accepts for it; nobody ever reads.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let conf = broker.config(&address, &[TLS, broker.trust(), ("metadata-timeout", "1500")]);
+    let text = refused(&conf, ErrorKind::Unreachable, SOON).await;
+    assert!(text.contains(&format!("{address} accepted the connection and said nothing for")), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_of_a_ca_that_is_not_trusted() {
     let broker = broker().await;
     let address = broker.kafka.listener("TLS");

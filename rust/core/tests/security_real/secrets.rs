@@ -70,7 +70,9 @@ async fn logs_and_errors_show_no_secret() {
     // One that works, with a producer and a consumer.
     let settings = [&[("security.protocol", "SASL_SSL"), broker.trust()], &user("PLAIN")[..]].concat();
     works(broker.at("SECURE", &settings)).await;
-    shown += &LOG.lock().unwrap();
+    let log = LOG.lock().unwrap().clone();
+    assert!(log.contains("rejected user \"app\" (PLAIN). Check password and mechanism"), "it is told: {log}");
+    shown += &log;
     let key = broker.client.key.lines().nth(1).unwrap();
     for secret in ["wrong-hunter2", PASSWORD, key] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
