@@ -95,7 +95,9 @@ async fn a_session_is_renewed_among_the_requests_and_nothing_comes_between() {
     assert_eq!(came.iter().filter(|api| **api == 3).count(), calls, "each request once");
     let handshakes: Vec<usize> = (0..came.len()).filter(|at| came[*at] == 17).collect();
     assert!(handshakes.len() >= 4, "{} authentications", handshakes.len());
-    assert!(handshakes.iter().all(|at| came[at + 1] == 36), "something came between");
+    // The last one may have just begun.
+    let is_followed = |at: &usize| came.get(at + 1).is_none_or(|next| *next == 36);
+    assert!(handshakes.iter().all(is_followed), "something came between");
     assert_eq!(fake.accepted(), 1);
 }
 
