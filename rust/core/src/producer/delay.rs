@@ -1,4 +1,4 @@
-//! Partitions that cannot send now: they back off after a failure, or have no leader.
+//! Partitions that cannot send now: they back off after a failure, have no leader, or one that wants a pause.
 //!
 //! One task holds them and brings them back when their time has come or, without a leader, when the metadata
 //! changes. It also takes new partitions and moved leaders over from the metadata.

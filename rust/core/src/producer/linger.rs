@@ -209,6 +209,7 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
 
+    use super::super::delay::Held;
     use super::super::sender::{self, Flight};
     use super::super::settle;
     use super::super::tests::World;
@@ -373,7 +374,11 @@ mod tests {
         task.world.shared.linger.press();
         task.run(309_500);
         assert!(task.send().is_none());
+        let mut held = Held::default();
+        let pause_ends = held.next(&task.world.shared).expect("it waits for the end of the pause");
         task.run(310_000);
+        assert_eq!(pause_ends, task.world.shared.time.now());
+        held.bring_back(&task.world.shared, false);
         let flights = task.send().expect("the pause is over");
         assert_eq!(flights[0].batch.count(), 297);
     }

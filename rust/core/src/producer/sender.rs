@@ -79,12 +79,6 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
             made += 1;
             requests.push(Box::pin(request::run(shared, broker, flights, turn)));
         }
-        let unmuted = async {
-            match broker.muted_until(|| shared.time.us()) {
-                Some(us) => tokio::time::sleep_until(shared.time.instant(us).into()).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
@@ -92,7 +86,6 @@ pub(super) async fn run(shared: Arc<Shared>, broker: Arc<Broker>) {
                 requests_ended(&shared, &broker, ended);
             }
             () = broker.wake.notified() => {}
-            () = unmuted => {}
         }
     }
 }
@@ -114,7 +107,10 @@ pub(super) fn next_request(
     broker: &Arc<Broker>,
     identity: Option<Identity>,
 ) -> Option<Vec<Flight>> {
-    if broker.muted_until(|| shared.time.us()).is_some() {
+    if let Some(us) = broker.muted_until(|| shared.time.us()) {
+        let until = shared.time.instant(us);
+        let ready = std::mem::take(&mut *broker.ready.lock());
+        ready.into_iter().for_each(|partition| shared.delay.add(partition, until));
         return None;
     }
     let flights = gather(shared, broker, identity);
