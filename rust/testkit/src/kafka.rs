@@ -30,6 +30,7 @@ pub struct Options {
     advertised: Option<u16>,
     listeners: Vec<Listener>,
     users: Vec<String>,
+    joins: Option<u16>,
 }
 
 /// A listener beside the plaintext one.
@@ -50,6 +51,7 @@ impl Default for Options {
             advertised: None,
             listeners: Vec::new(),
             users: Vec::new(),
+            joins: None,
         }
     }
 }
@@ -115,6 +117,13 @@ impl Options {
         self
     }
 
+    /// The second broker of the cluster that `first` has begun. Of KRaft.
+    #[must_use]
+    pub fn joins(mut self, first: &RealKafka) -> Self {
+        self.joins = Some(first.controller);
+        self
+    }
+
     /// The port the broker tells clients to come to: that of a proxy, say.
     #[must_use]
     pub fn advertise(mut self, port: u16) -> Self {
@@ -130,6 +139,8 @@ pub struct RealKafka {
     /// After the broker, so that it ends after it.
     zookeeper: Option<ZooKeeper>,
     port: u16,
+    /// Where the cluster's controller listens.
+    controller: u16,
     version: Version,
     small: bool,
     listeners: Vec<(String, u16)>,
@@ -147,7 +158,8 @@ impl RealKafka {
         let zookeeper = if version == Version::V2_4 { Some(ZooKeeper::try_start()?) } else { None };
         let listeners = options.listeners.iter().map(|l| (l.name.clone(), free_port())).collect();
         let server = Server::new("the broker");
-        let mut kafka = Self { server, zookeeper, port: free_port(), version, small, listeners };
+        let controller = options.joins.unwrap_or_else(free_port);
+        let mut kafka = Self { server, zookeeper, port: free_port(), controller, version, small, listeners };
         std::fs::write(kafka.properties(), kafka.settings(options))
             .expect("the temporary folder can be written");
         if kafka.zookeeper.is_none() {
@@ -184,11 +196,20 @@ impl RealKafka {
             );
             zookeeper.properties(&mut text);
         } else {
-            let controller = free_port();
+            let controller = self.controller;
+            text += &match options.joins {
+                None => format!(
+                    "process.roles=broker,controller\nnode.id=1\n\
+                     listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listen}\n"
+                ),
+                Some(_) => {
+                    format!(
+                        "process.roles=broker\nnode.id=2\nlisteners=PLAINTEXT://127.0.0.1:{port}{listen}\n"
+                    )
+                }
+            };
             text += &format!(
-                "process.roles=broker,controller\nnode.id=1\n\
-                 controller.quorum.voters=1@127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
-                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listen}\n\
+                "controller.quorum.voters=1@127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
                  listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n"
             );
         }

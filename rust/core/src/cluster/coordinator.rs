@@ -189,7 +189,10 @@ impl<'a> Talk<'a> {
             // While a coordinator loads it is the one, and so it is when it finds a request too large.
             Treatment::Retry => {}
             Treatment::Split if !code.retriable() => {}
-            Treatment::Rediscover | Treatment::Split => self.cluster.inner().coordinators.forget(&self.group),
+            // That a partition is unknown is an answer; that all of a request is, none.
+            Treatment::Done | Treatment::Rediscover | Treatment::Split => {
+                self.cluster.inner().coordinators.forget(&self.group)
+            }
             _ => return Err(CommitError::of(self.group.clone(), broker.clone(), code)),
         }
         Ok(code)

@@ -253,7 +253,8 @@ pub struct Config {
     /// Whether units of one partition run side by side.
     pub ordering: Ordering,
     /// Where this client is, as brokers name it in `broker.rack`; empty: nowhere. Records are then fetched from a replica that is
-    /// in sync and near, if the brokers choose one (`replica.selector.class`, KIP-392; Kafka 2.4).
+    /// in sync and near, if the brokers choose one (`replica.selector.class`, KIP-392; Kafka 2.4). One consumer of a group goes on
+    /// asking the leaders for what is new.
     pub client_rack: String,
     /// Which records of transactions are read. All members of a group should have the same.
     pub isolation: Isolation,

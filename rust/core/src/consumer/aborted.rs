@@ -14,9 +14,6 @@ use std::collections::HashSet;
 use crate::wire::messages::AbortedTransaction;
 use crate::wire::records::{Batch, BatchError};
 
-/// Most bytes of a marker, decompressed: it holds two numbers.
-const MARKER_MAX: usize = 4096;
-
 /// The aborted transactions of one partition in one answer, while its batches are looked at in their order.
 pub(super) struct Aborted {
     /// Those that begin further on, the next one last.
@@ -45,7 +42,7 @@ impl Aborted {
         if !batch.is_control() {
             return Ok(batch.is_transactional() && self.producers.contains(&batch.producer_id()));
         }
-        batch.clone().open(MARKER_MAX)?;
+        batch.check()?;
         self.producers.remove(&batch.producer_id());
         Ok(false)
     }

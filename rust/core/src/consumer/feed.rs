@@ -7,6 +7,9 @@ use super::cache::{Cache, Extent};
 /// Waits between attempts at a partition that answers with an error: doubling, with jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MOST: Duration = Duration::from_secs(1);
+/// How long a partition is read from its leader after a replica near by has failed: doubling.
+const LEADER_ONLY_FIRST: Duration = Duration::from_secs(5);
+const LEADER_ONLY_MOST: Duration = Duration::from_secs(300);
 
 /// One partition as this consumer sees it.
 #[derive(Debug)]
@@ -27,6 +30,9 @@ pub(super) struct Feed<B> {
     pub(super) epoch: i32,
     /// A replica to fetch from instead of the leader, and until when.
     pub(super) near: Option<(i32, Instant)>,
+    /// Until when only the leader is asked, because such a replica has failed.
+    leader_only: Option<Instant>,
+    near_failures: u32,
     /// When this partition was last of use; the cache of the one least recently used goes first.
     pub(super) touched: u64,
     bytes_per_offset: f64,
@@ -45,6 +51,8 @@ impl<B> Default for Feed<B> {
             high_watermark: -1,
             epoch: -1,
             near: None,
+            leader_only: None,
+            near_failures: 0,
             touched: 0,
             bytes_per_offset: 0.0,
             failures: 0,
@@ -113,6 +121,24 @@ impl<B: Extent> Feed<B> {
     /// The replica that is to be asked now instead of the leader.
     pub(super) fn replica(&self, now: Instant) -> Option<i32> {
         self.near.filter(|(_, until)| now < *until).map(|(node, _)| node)
+    }
+
+    /// Whether the leader may send us to a replica.
+    pub(super) fn may_go_near(&self, now: Instant) -> bool {
+        self.leader_only.is_none_or(|until| until <= now)
+    }
+
+    /// The replica has failed.
+    pub(super) fn near_failed(&mut self, now: Instant) {
+        let wait = LEADER_ONLY_MOST.min(LEADER_ONLY_FIRST * 2u32.saturating_pow(self.near_failures.min(10)));
+        self.near_failures = self.near_failures.saturating_add(1);
+        self.near = None;
+        self.leader_only = Some(now + wait);
+    }
+
+    /// The replica has records.
+    pub(super) const fn near_works(&mut self) {
+        self.near_failures = 0;
     }
 
     /// Whether it failed more than once in a row: its leader is away, and it may stay so for a while.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::aborted::Aborted;
 use super::budget::Charge;
+use super::ends::{self, Ends};
 use super::event::Event;
 use super::piece::Piece;
 use super::plan::{NodeFetch, Seen, Want};
@@ -16,7 +17,7 @@ use super::publish::publish;
 use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use super::stats::Counters;
-use crate::cluster::{Isolation, OffsetAt, OffsetQuery, Purpose};
+use crate::cluster::{Isolation, Purpose};
 use crate::net::CallError;
 use crate::wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
 use crate::wire::records::Batches;
@@ -71,6 +72,9 @@ async fn one(shared: Arc<Shared>, fetch: NodeFetch, charge: Charge) {
     match answer {
         Ok(answer) => {
             Counters::add(&shared.counters.fetches, 1);
+            if fetch.wants.iter().any(|want| want.replica) {
+                Counters::add(&shared.counters.fetches_near, 1);
+            }
             let pause = answer.throttle_time_ms;
             let parts = sort_answer(&shared, &fetch.wants, answer, charge);
             for part in parts {
@@ -112,8 +116,8 @@ pub(super) async fn call(
     min_bytes: i32,
 ) -> Result<FetchResponse, CallError> {
     let mut request = request(shared, wants, max_wait, min_bytes);
-    if purpose == Purpose::Fetch {
-        // Who polls for what is new stays with the leader, which has it first.
+    // Who polls for what is new stays with the leader, which has it first. The rack is one for all partitions of a request.
+    if purpose == Purpose::Fetch && wants.iter().all(|want| want.near) {
         request.rack_id = shared.conf.client_rack.as_str().into();
     }
     let timeout = shared.conf.fetch_timeout.max(max_wait + Duration::from_secs(1));
@@ -278,25 +282,18 @@ async fn take(shared: &Arc<Shared>, part: Part) {
 /// A unit's position is outside the log. That never completes a unit: below the start its records are lost, which is
 /// said; above the end the log was truncated, or this leader is not as far as the last one was.
 async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
-    let query = |at| OffsetQuery { topic: Arc::clone(&want.tp.topic), partition: want.tp.partition, at };
-    let queries = [query(OffsetAt::Earliest), query(OffsetAt::Latest)];
-    let timeout = shared.conf.request_timeout;
-    let found = shared.cluster.list_offsets(&queries, shared.conf.isolation, timeout).await;
+    let found = ends::ask(shared, std::slice::from_ref(&want.tp)).await;
     let now = Instant::now();
     match found.as_deref() {
-        Ok([earliest, latest]) if earliest.offset >= 0 => {
+        Ok(&[Ends { earliest, latest, log_end }]) if earliest >= 0 => {
             shared.with(|state| state.fetch_failed(want, now));
-            if want.position < earliest.offset {
-                shared.with(|state| state.log_starts(&want.tp, earliest.offset));
-            } else if want.position > latest.offset {
-                truncated(shared, want, latest.offset);
+            if want.position < earliest {
+                shared.with(|state| state.log_starts(&want.tp, earliest));
+            } else if want.position > log_end {
+                truncated(shared, want, log_end);
             }
-            let seen = Seen {
-                tp: want.tp.clone(),
-                high_watermark: latest.offset,
-                log_start: earliest.offset,
-                epoch: want.epoch,
-            };
+            let seen =
+                Seen { tp: want.tp.clone(), high_watermark: latest, log_start: earliest, epoch: want.epoch };
             publish(shared, &[seen]).await;
         }
         Ok(_) => shared.with(|state| state.fetch_failed(want, now)),

@@ -15,21 +15,27 @@ pub(super) struct Piece {
     /// It is of a transaction that was aborted, and only committed records are read.
     aborted: bool,
     /// Checked and decompressed once, by the reader that comes first; the others share it.
-    opened: Mutex<Option<Opened>>,
+    opened: Mutex<Opened>,
     /// Held by every batch of one answer: its buffer is freed with the last of them.
     charge: Arc<Charge>,
 }
 
+/// What is known of a batch's records.
 #[derive(Debug)]
-struct Opened {
-    batch: OpenBatch,
-    /// Decompressed bytes are memory of their own.
-    _charge: Option<Charge>,
+enum Opened {
+    NotYet,
+    /// Nobody is to see them.
+    Void,
+    /// Decompressed bytes are memory of their own, and charged.
+    Batch {
+        batch: OpenBatch,
+        _charge: Option<Charge>,
+    },
 }
 
 impl Piece {
     pub(super) fn new(batch: Batch, aborted: bool, charge: &Arc<Charge>) -> Arc<Self> {
-        Arc::new(Self { batch, aborted, opened: Mutex::new(None), charge: Arc::clone(charge) })
+        Arc::new(Self { batch, aborted, opened: Mutex::new(Opened::NotYet), charge: Arc::clone(charge) })
     }
 
     /// Checks the CRC and decompresses to at most `limit` bytes; `None`: no record of it is for users, since it is the marker
@@ -37,17 +43,21 @@ impl Piece {
     pub(super) fn open(&self, limit: usize) -> Result<Option<OpenBatch>, BatchError> {
         // Held while decompressing, so that readers of one batch do not all do the same work.
         let mut opened = self.opened.lock();
-        if let Some(opened) = &*opened {
-            return Ok(Some(opened.batch.clone()));
+        match &*opened {
+            Opened::NotYet => {}
+            Opened::Void => return Ok(None),
+            Opened::Batch { batch, .. } => return Ok(Some(batch.clone())),
         }
-        let compressed = self.batch.codec() != 0;
-        // Also of what nobody is to see: that it may be skipped is written in the bytes that are checked here.
-        let batch = self.batch.clone().open(limit)?;
-        if self.aborted || batch.is_control() {
+        if self.aborted || self.batch.is_control() {
+            // That it may be skipped is written in the bytes that are checked here.
+            self.batch.check()?;
+            *opened = Opened::Void;
             return Ok(None);
         }
+        let compressed = self.batch.codec() != 0;
+        let batch = self.batch.clone().open(limit)?;
         let charge = compressed.then(|| self.budget().take(batch.body().len()));
-        *opened = Some(Opened { batch: batch.clone(), _charge: charge });
+        *opened = Opened::Batch { batch: batch.clone(), _charge: charge };
         Ok(Some(batch))
     }
 

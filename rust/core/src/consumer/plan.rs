@@ -3,7 +3,8 @@
 //! One partition has at most one fetch under way, from the lowest position that any of its units lacks; what it brings
 //! serves all units of that partition, and what lies beyond them stays in the cache. Partitions of one leader go into
 //! one request when they are wanted together. A leader may send us to a replica near by (KIP-392): that is asked instead, until
-//! it fails in any way or [`REPLICA_FOR`] is over. At most [`REQUESTS_PER_LEADER`] requests are under way per leader, so
+//! it fails in any way or [`REPLICA_FOR`] is over. After a failure the leader is not told where we are, or it would send us there
+//! again, for a time that doubles. At most [`REQUESTS_PER_LEADER`] requests are under way per leader, so
 //! that one is on the wire while the next is being gathered.
 
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub(super) struct Want {
     pub(super) epoch: i32,
     /// It goes to a replica near by that the leader named, not to the leader.
     pub(super) replica: bool,
+    /// The leader may name one.
+    pub(super) near: bool,
 }
 
 /// What was seen of a partition's log.
@@ -126,7 +129,8 @@ impl<B: Extent> State<B> {
             }
             let (position, bytes) = self.ask(&tp, key, room, budget.limit());
             room = room.saturating_sub(bytes);
-            plan.add(node, Want { tp, position, bytes, epoch, replica: replica.is_some() });
+            let near = self.feeds.get(&tp).is_none_or(|feed| feed.may_go_near(now));
+            plan.add(node, Want { tp, position, bytes, epoch, replica: replica.is_some(), near });
         }
         for fetch in &mut plan.fetches {
             *self.busy.entry(fetch.node).or_default() += 1;
@@ -183,6 +187,9 @@ impl<B: Extent> State<B> {
             return false;
         }
         feed.in_flight = false;
+        if want.replica && !pieces.is_empty() {
+            feed.near_works();
+        }
         if pieces.is_empty() {
             // Others took all the room of the answer, or the log ends here for this leader (it was just elected, or
             // the log was truncated): not first last time, then first next time; first already, then later.
@@ -245,7 +252,7 @@ impl<B: Extent> State<B> {
             feed.in_flight = false;
             feed.failed(now);
             if want.replica {
-                feed.near = None;
+                feed.near_failed(now);
             }
         }
     }
@@ -439,7 +446,7 @@ mod tests {
         let feed = &state.feeds[&tp()];
         assert_eq!((feed.epoch, feed.high_watermark), (6, 30), "the old leader's end is not the new one's");
         // An answer of the old leader that was on its way.
-        let want = |epoch| Want { tp: tp(), position: 20, bytes: 1000, epoch, replica: false };
+        let want = |epoch| Want { tp: tp(), position: 20, bytes: 1000, epoch, replica: false, near: true };
         assert!(!state.fetched(&want(5), vec![Batch(0, 100)], 100, Instant::now()));
         assert!(!state.polled(&tp(), 20, vec![Batch(20, 100)], 100, 5));
         assert_eq!(next(&state), 20);
@@ -462,14 +469,33 @@ mod tests {
         let (node, want) = plan(&mut state, now);
         assert_eq!((node, want.replica), (1, false));
         state.sent_to_replica(&want, 2, now);
-        let (node, want) = plan(&mut state, now);
+        let (node, mut want) = plan(&mut state, now);
         assert_eq!((node, want.replica), (2, true));
         assert!(state.fetched(&want, vec![Batch(0, 50)], 100, now));
         assert_eq!(plan(&mut state, now).0, 2, "it is asked for what comes next, too");
+        for wait in [5, 10, 20] {
+            state.fetch_failed(&want, now);
+            now += Duration::from_secs(wait - 1);
+            let (node, alone) = plan(&mut state, now);
+            assert_eq!(
+                (node, alone.near),
+                (1, false),
+                "the leader is not told that there is something nearer"
+            );
+            state.fetch_failed(&alone, now);
+            now += Duration::from_secs(2);
+            let (node, asks) = plan(&mut state, now);
+            assert_eq!((node, asks.near), (1, true));
+            state.sent_to_replica(&asks, 2, now);
+            let (node, again) = plan(&mut state, now);
+            assert_eq!((node, again.replica), (2, true));
+            want = again;
+        }
+        state.fetched(&want, vec![Batch(50, 60)], 100, now);
         state.fetch_failed(&want, now);
-        now += Duration::from_secs(2);
+        now += Duration::from_secs(6);
         let (node, want) = plan(&mut state, now);
-        assert_eq!(node, 1);
+        assert_eq!((node, want.near), (1, true), "what has worked again is believed again");
         state.sent_to_replica(&want, 2, now);
         now += REPLICA_FOR;
         let (node, want) = plan(&mut state, now);

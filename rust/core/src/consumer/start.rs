@@ -8,13 +8,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ends::{self, Ends};
 use super::error::ConsumerError;
 use super::mirror::Commits;
 use super::plan::Seen;
 use super::publish::publish;
 use super::shared::{Alarm, Shared};
 use super::state::{Phase, Tp};
-use crate::cluster::{ListedOffset, OffsetAt, OffsetQuery, TopicError, TopicMeta, check_topic_name};
+use crate::cluster::{TopicError, TopicMeta, check_topic_name};
 use crate::group::{Init, PartitionView, StartAt};
 use crate::wire::Uuid;
 
@@ -151,21 +152,12 @@ async fn fix_starts(shared: &Arc<Shared>, metas: &[Arc<TopicMeta>], met: Met) ->
     if tps.is_empty() {
         return Ok(());
     }
-    let query = |tp: &Tp, at| OffsetQuery { topic: Arc::clone(&tp.topic), partition: tp.partition, at };
-    let queries: Vec<_> =
-        tps.iter().flat_map(|tp| [query(tp, OffsetAt::Earliest), query(tp, OffsetAt::Latest)]).collect();
-    let timeout = shared.conf.metadata_timeout;
-    let ends = shared.cluster.list_offsets(&queries, shared.conf.isolation, timeout).await?;
+    let ends = ends::ask(shared, &tps).await?;
     init(shared, tps, &ends, met).await
 }
 
 /// Tells the group where partitions start, and learns where it stands.
-async fn init(
-    shared: &Arc<Shared>,
-    tps: Vec<Tp>,
-    ends: &[ListedOffset],
-    met: Met,
-) -> Result<(), ConsumerError> {
+async fn init(shared: &Arc<Shared>, tps: Vec<Tp>, ends: &[Ends], met: Met) -> Result<(), ConsumerError> {
     let mut topics: Vec<Arc<str>> = tps.iter().map(|tp| Arc::clone(&tp.topic)).collect();
     topics.dedup();
     let before = shared.coordinator.partitions(&topics).await?;
@@ -177,11 +169,11 @@ async fn init(
     let unknown: Vec<Tp> = tps.iter().filter(|tp| !is_known(tp)).cloned().collect();
     let commits = Commits::read(shared, if met == Met::Subscribing { &tps } else { &unknown }).await?;
     let mut starts = Vec::new();
-    for (tp, ends) in tps.iter().zip(ends.chunks_exact(2)) {
-        let (earliest, end) = (ends[0].offset.max(0), ends[1].offset.max(0));
+    for (tp, ends) in tps.iter().zip(ends) {
+        let (earliest, end) = (ends.earliest.max(0), ends.latest.max(0));
         let by_policy = topics.iter().zip(&start_at).any(|(t, at)| *t == tp.topic && *at == StartAt::Policy);
         let by_rule = if latest && by_policy { end } else { earliest };
-        let (start, done) = commits.start(tp, end).unwrap_or((by_rule, Vec::new()));
+        let (start, done) = commits.start(tp, ends.log_end.max(0)).unwrap_or((by_rule, Vec::new()));
         starts.push(Init {
             topic: Arc::clone(&tp.topic),
             partition: tp.partition,

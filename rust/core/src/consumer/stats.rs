@@ -24,6 +24,8 @@ pub struct ConsumerStats {
     pub records_lost: u64,
     /// Fetch requests answered, long polls not counted.
     pub fetches: u64,
+    /// Those of them that a replica near by has answered (`client.rack`).
+    pub fetches_near: u64,
     /// Long polls answered.
     pub long_polls: u64,
     /// Bytes of batches fetched.
@@ -56,6 +58,7 @@ pub(super) struct Counters {
     pub(super) units_stuck: AtomicU64,
     pub(super) records_lost: AtomicU64,
     pub(super) fetches: AtomicU64,
+    pub(super) fetches_near: AtomicU64,
     pub(super) long_polls: AtomicU64,
     pub(super) bytes_fetched: AtomicU64,
     pub(super) exchanges: AtomicU64,
@@ -78,6 +81,7 @@ impl Counters {
             units_stuck: get(&self.units_stuck),
             records_lost: get(&self.records_lost),
             fetches: get(&self.fetches),
+            fetches_near: get(&self.fetches_near),
             long_polls: get(&self.long_polls),
             bytes_fetched: get(&self.bytes_fetched),
             exchanges: get(&self.exchanges),

@@ -14,10 +14,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
+use super::ends;
 use super::event::Event;
 use super::fetch;
 use super::plan::{PIECE_LEAST, Seen, Want};
@@ -25,7 +26,7 @@ use super::publish::publish;
 use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use super::stats::Counters;
-use crate::cluster::{OffsetAt, OffsetQuery, Purpose, TopicMeta};
+use crate::cluster::{Isolation, Purpose, TopicMeta};
 use crate::group::{Event as GroupEvent, GroupError};
 use crate::wire::{Operation, Treatment};
 
@@ -163,9 +164,14 @@ fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
                 let Some(leader) = partition.leader.filter(|leader| leader.node == node) else { continue };
                 let tp = Tp { topic: Arc::clone(&meta.name), partition: partition.index };
                 match state.tail_of_others(&tp).or_else(|| state.tail(&tp)) {
-                    Some(position) => {
-                        wants.push(Want { tp, position, bytes: 0, epoch: leader.epoch, replica: false })
-                    }
+                    Some(position) => wants.push(Want {
+                        tp,
+                        position,
+                        bytes: 0,
+                        epoch: leader.epoch,
+                        replica: false,
+                        near: false,
+                    }),
                     None => all = false,
                 }
             }
@@ -183,6 +189,7 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
         // A broker that has something to send sends a batch all the same; it is thrown away.
         wants.iter_mut().for_each(|want| want.bytes = if of_others(&want.tp) { 1 } else { share });
     });
+    let began = Instant::now();
     let wait = if all { shared.conf.max_wait } else { shared.conf.max_wait.min(BUSY_WAIT) };
     let answer =
         fetch::call(shared, node, Purpose::LongPoll, &wants, wait, shared.conf.min_bytes.max(1)).await;
@@ -196,11 +203,14 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
     };
     Counters::add(&shared.counters.long_polls, 1);
     let pause = answer.throttle_time_ms;
+    let early = began.elapsed() < wait / 4;
+    let mut empty = true;
     let charge = shared.budget.take(0);
     let mut well = true;
     let mut seen: Vec<Seen> = Vec::new();
     for part in fetch::sort_answer(shared, &wants, answer, charge) {
         let (tp, position, epoch) = (part.want.tp, part.want.position, part.want.epoch);
+        empty &= part.pieces.is_empty();
         match part.error.treatment(Operation::Fetch) {
             Treatment::Done => {
                 let is_news = shared.with(|state| match state.tail_of_others(&tp) {
@@ -215,7 +225,8 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
             Treatment::Reset => {
                 // Below the log start or above its end: both are told by the ends.
                 well = false;
-                ask_ends(shared, &[Want { tp, position, bytes: 0, epoch, replica: false }]).await;
+                ask_ends(shared, &[Want { tp, position, bytes: 0, epoch, replica: false, near: false }])
+                    .await;
             }
             _ => {
                 well = false;
@@ -228,28 +239,23 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
         publish(shared, &seen).await;
     }
     fetch::throttle(pause).await;
-    well
+    // A position above the last stable offset, as after a change of the isolation, may be answered at once with nothing.
+    well && !(empty && early && shared.conf.isolation == Isolation::ReadCommitted && wait > Duration::ZERO)
 }
 
 /// Asks for start and end of partitions and publishes them.
 async fn ask_ends(shared: &Arc<Shared>, wants: &[Want]) {
-    let query =
-        |want: &Want, at| OffsetQuery { topic: Arc::clone(&want.tp.topic), partition: want.tp.partition, at };
-    let queries: Vec<_> = wants
-        .iter()
-        .flat_map(|want| [query(want, OffsetAt::Earliest), query(want, OffsetAt::Latest)])
-        .collect();
-    let found =
-        shared.cluster.list_offsets(&queries, shared.conf.isolation, shared.conf.request_timeout).await;
+    let tps: Vec<Tp> = wants.iter().map(|want| want.tp.clone()).collect();
+    let found = ends::ask(shared, &tps).await;
     match found {
         Ok(found) => {
             let seen: Vec<Seen> = wants
                 .iter()
-                .zip(found.chunks_exact(2))
+                .zip(found)
                 .map(|(want, ends)| Seen {
                     tp: want.tp.clone(),
-                    high_watermark: ends[1].offset,
-                    log_start: ends[0].offset,
+                    high_watermark: ends.latest,
+                    log_start: ends.earliest,
                     epoch: want.epoch,
                 })
                 .collect();

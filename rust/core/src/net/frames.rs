@@ -212,6 +212,9 @@ pub(super) trait TryWrite {
 
     fn is_flushed(&self) -> bool;
 
+    /// The frame that somebody waits for was taken wholly. He is told when nothing of it is held back.
+    fn written(&mut self, told: oneshot::Sender<()>);
+
     /// As `try_write_vectored`, and registers to be woken when it would block.
     fn poll_write_vectored(
         &mut self,
@@ -243,7 +246,9 @@ impl<W> FrameWriter<W> {
     pub(super) const fn end(&self) -> u64 {
         self.end
     }
+}
 
+impl<W: TryWrite> FrameWriter<W> {
     /// Notes that `n` more bytes are written.
     fn advance(&mut self, n: usize) -> io::Result<()> {
         if n == 0 {
@@ -256,16 +261,13 @@ impl<W> FrameWriter<W> {
         {
             self.done -= first.frame.len();
             let first = self.frames.pop_front().expect("invariant: front was there");
-            if let Some(written) = first.written {
-                // Nobody waits any more: that is the receiver's right.
-                let _ = written.send(());
+            if let Some(told) = first.written {
+                self.io.written(told);
             }
         }
         Ok(())
     }
-}
 
-impl<W: TryWrite> FrameWriter<W> {
     /// Whether nothing is left to do.
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.io.is_flushed()
@@ -429,6 +431,10 @@ mod tests {
 
         fn is_flushed(&self) -> bool {
             true
+        }
+
+        fn written(&mut self, told: oneshot::Sender<()>) {
+            let _ = told.send(());
         }
 
         fn poll_write_vectored(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {

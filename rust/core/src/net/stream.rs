@@ -2,7 +2,8 @@
 //!
 //! The clear way is as if there were no other: its halves are those of the socket. The halves of TLS share a session behind a
 //! lock, held for one poll. TLS takes more than it hands to the socket (a record is encrypted whole), so its writing half
-//! remembers that something may be left to flush.
+//! remembers that something may be left to flush, and who is to be told when nothing is: what a request with acks=0 waits for
+//! is that the operating system has it, or the end of the connection could lose what was called written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::oneshot;
 use tokio_rustls::client::TlsStream;
 
 use super::error::ConnectError;
@@ -46,7 +48,10 @@ impl Stream {
             }
             Self::Tls(stream, _) => {
                 let (read, write) = tokio::io::split(*stream);
-                (Reading::Tls(read), Writing::Tls(Box::new(TlsWriting { io: write, unflushed: false })))
+                (
+                    Reading::Tls(read),
+                    Writing::Tls(Box::new(TlsWriting { io: write, unflushed: false, told: Vec::new() })),
+                )
             }
         }
     }
@@ -115,6 +120,16 @@ impl TryWrite for Writing {
         }
     }
 
+    fn written(&mut self, told: oneshot::Sender<()>) {
+        match self {
+            // That nobody waits any more is the receiver's right.
+            Self::Plain(_) => {
+                let _ = told.send(());
+            }
+            Self::Tls(tls) => tls.told.push(told),
+        }
+    }
+
     fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -152,6 +167,8 @@ pub(super) struct TlsWriting {
     io: WriteHalf<TlsStream<TcpStream>>,
     /// Whether the session may hold ciphertext the socket has not taken.
     unflushed: bool,
+    /// Who waits for that to end. Bounded by the requests that were taken since the last flush.
+    told: Vec<oneshot::Sender<()>>,
 }
 
 impl TlsWriting {
@@ -168,6 +185,9 @@ impl TlsWriting {
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             self.unflushed = false;
+            for told in self.told.drain(..) {
+                let _ = told.send(());
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -4,6 +4,7 @@
 //! changes. It also takes new partitions and moved leaders over from the metadata.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -22,20 +23,59 @@ pub(super) struct Delay {
 
 struct Delayed {
     partition: Arc<Partition>,
-    until: Instant,
-    leaderless: bool,
+    why: Why,
+}
+
+enum Why {
+    BacksOff {
+        until: Instant,
+    },
+    Leaderless {
+        until: Instant,
+    },
+    /// That broker wants a pause.
+    Muted {
+        node: i32,
+    },
+}
+
+impl Delayed {
+    /// When it comes back, if nothing happens before.
+    fn due(&self, shared: &Shared) -> Instant {
+        match self.why {
+            Why::BacksOff { until } | Why::Leaderless { until } => until,
+            Why::Muted { node } => {
+                let muted = shared.known_broker(node).and_then(|b| b.muted_until(|| shared.time.us()));
+                muted.map_or_else(|| shared.time.now(), |us| shared.time.instant(us))
+            }
+        }
+    }
+
+    /// Whether it may go where the metadata points now.
+    fn may_move(&self) -> bool {
+        match self.why {
+            Why::BacksOff { .. } => false,
+            Why::Leaderless { .. } => true,
+            Why::Muted { node } => self.partition.node.load(Relaxed) != node,
+        }
+    }
 }
 
 impl Delay {
     /// Brings the partition back at `until`.
     pub(super) fn add(&self, partition: Arc<Partition>, until: Instant) {
-        self.push(Delayed { partition, until, leaderless: false });
+        self.push(Delayed { partition, why: Why::BacksOff { until } });
     }
 
     /// Brings the partition back when the metadata changes, at the latest after a second or so.
     pub(super) fn add_leaderless(&self, partition: Arc<Partition>, now: Instant) {
         let until = now + backoff(4, super::noise());
-        self.push(Delayed { partition, until, leaderless: true });
+        self.push(Delayed { partition, why: Why::Leaderless { until } });
+    }
+
+    /// Brings the partition back when the broker is to be spoken to again, or leads it no more.
+    pub(super) fn add_muted(&self, partition: Arc<Partition>, node: i32) {
+        self.push(Delayed { partition, why: Why::Muted { node } });
     }
 
     fn push(&self, delayed: Delayed) {
@@ -52,7 +92,7 @@ impl Held {
     /// Takes what has arrived and returns when the first is due.
     pub(super) fn next(&mut self, shared: &Shared) -> Option<Instant> {
         self.0.append(&mut shared.delay.arrived.lock());
-        self.0.iter().map(|d| d.until).min()
+        self.0.iter().map(|d| d.due(shared)).min()
     }
 
     /// Brings back what is due.
@@ -61,7 +101,7 @@ impl Held {
             take_over(shared);
         }
         let now = shared.time.now();
-        let due = |d: &mut Delayed| d.until <= now || (metadata_changed && d.leaderless);
+        let due = |d: &mut Delayed| d.due(shared) <= now || (metadata_changed && d.may_move());
         let back = self.0.extract_if(.., due).map(|d| d.partition).collect::<Vec<_>>();
         shared.place_all(back);
     }

@@ -107,10 +107,9 @@ pub(super) fn next_request(
     broker: &Arc<Broker>,
     identity: Option<Identity>,
 ) -> Option<Vec<Flight>> {
-    if let Some(us) = broker.muted_until(|| shared.time.us()) {
-        let until = shared.time.instant(us);
+    if broker.muted_until(|| shared.time.us()).is_some() {
         let ready = std::mem::take(&mut *broker.ready.lock());
-        ready.into_iter().for_each(|partition| shared.delay.add(partition, until));
+        ready.into_iter().for_each(|partition| shared.delay.add_muted(partition, broker.node));
         return None;
     }
     let flights = gather(shared, broker, identity);

@@ -90,6 +90,9 @@ pub(super) fn settle(
         }
         Err(error) => {
             end.note_down(&error, flights.len());
+            if broker.unmute() {
+                shared.delay.wake.notify_one();
+            }
             for mut flight in flights {
                 let before = flight.doubted;
                 flight.batch.receipt.set_possibly_written(before || error.possibly_written());

@@ -385,6 +385,11 @@ impl Broker {
         }
     }
 
+    /// The connection is gone, and with it what the broker knew of us.
+    pub(super) fn unmute(&self) -> bool {
+        self.muted_until_us.swap(0, Relaxed) != 0
+    }
+
     /// Until when nothing is sent to it, if that is to come.
     pub(super) fn muted_until(&self, now_us: impl FnOnce() -> u64) -> Option<u64> {
         let until = self.muted_until_us.load(Relaxed);

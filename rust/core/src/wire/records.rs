@@ -222,14 +222,20 @@ impl Batch {
         i32_at(&self.bytes, LEADER_EPOCH_AT)
     }
 
-    /// Checks the CRC and decompresses, to at most `limit` bytes.
-    pub fn open(self, limit: usize) -> Result<OpenBatch, BatchError> {
-        let offset = self.base_offset();
+    /// Checks the CRC.
+    pub fn check(&self) -> Result<(), BatchError> {
         let stored = i32_at(&self.bytes, CRC_AT) as u32;
         let computed = crc32c(&self.bytes[ATTRIBUTES_AT..]);
-        if stored != computed {
-            return Err(BatchError::Corrupt { offset, stored, computed });
+        if stored == computed {
+            return Ok(());
         }
+        Err(BatchError::Corrupt { offset: self.base_offset(), stored, computed })
+    }
+
+    /// Checks the CRC and decompresses, to at most `limit` bytes.
+    pub fn open(self, limit: usize) -> Result<OpenBatch, BatchError> {
+        self.check()?;
+        let offset = self.base_offset();
         let body = codec::decompress(self.attributes(), self.bytes.slice(HEADER_LEN..), limit)
             .map_err(|cause| BatchError::Codec { offset, cause })?;
         Ok(OpenBatch {

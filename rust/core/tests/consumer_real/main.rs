@@ -5,6 +5,7 @@ mod chunks;
 mod faults;
 mod groups;
 mod redis;
+mod replicas;
 mod scaling;
 mod speed;
 mod support;

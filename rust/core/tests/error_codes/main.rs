@@ -88,7 +88,7 @@ async fn a_producer_does_what_the_table_says() {
     let fake = cluster_that_refuses_once(Api::Produce, -1).await;
     let mut conf = conf(&fake);
     // Both records of a topic in one batch.
-    conf.set("linger.ms", "500").unwrap();
+    conf.set("linger.ms", "2000").unwrap();
     let producer = Producer::connect(conf).await.unwrap();
     let mut ids = Vec::new();
     for code in codes() {
@@ -239,7 +239,9 @@ async fn a_look_for_offsets_does_what_the_table_says() {
                 assert_names(&found.unwrap_err().to_string(), code, Some(&format!("{}/0", topic(code))));
             }
             Treatment::Refresh => {
-                let asked = asked_about(&fake.asked(), &topic(code));
+                let mut asked = asked_about(&fake.asked(), &topic(code));
+                // A broker that is slow to answer does not keep the other from being asked.
+                asked.dedup();
                 assert_eq!(found.unwrap_or_else(|e| panic!("{code}: {e}"))[0].offset, 0);
                 let expected = [Api::Metadata, Api::ListOffsets, Api::Metadata, Api::ListOffsets];
                 assert_eq!(asked, expected, "{code}");
