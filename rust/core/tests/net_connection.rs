@@ -84,6 +84,25 @@ async fn strangers_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_port_that_closes_instead_of_tls_may_do_better_later_and_one_that_says_something_else_not() {
+    let mut conf = kafka_fast::config::Config::default();
+    let ca = kafka_fast_testkit::Authority::new("Our Root").certificate;
+    for (name, value) in [("security.protocol", "SSL"), ("ssl.truststore.certificates", &ca)] {
+        conf.set(name, value).unwrap();
+    }
+    let options = ConnectionOptions::new(&conf).unwrap();
+    for (reply, definite) in [(&b""[..], false), (b"HTTP/1.1 400 Bad Request\r\n\r\n", true)] {
+        let (address, server) = stranger(b"", |said| !said.is_empty(), reply).await;
+        let error = Connection::connect(&address, &options).await.unwrap_err();
+        let wanted =
+            "does not speak TLS (no ServerHello). Set security.protocol=PLAINTEXT or use the TLS port";
+        assert_eq!(error.to_string(), format!("{address} {wanted}"));
+        assert_eq!(error.is_definite(), definite, "{error:?}");
+        server.abort();
+    }
+}
+
+#[tokio::test]
 async fn a_closed_port_and_an_unknown_name() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = BrokerAddress::new("localhost", listener.local_addr().unwrap().port());

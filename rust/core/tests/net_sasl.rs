@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_fast::cluster::Cluster;
 use kafka_fast::config::Config;
 use kafka_fast::error::ErrorKind;
 use kafka_fast::net::{CallError, CloseReason, ConnectError, Connection, ConnectionOptions};
@@ -99,6 +100,52 @@ async fn a_session_is_renewed_among_the_requests_and_nothing_comes_between() {
     let is_followed = |at: &usize| came.get(at + 1).is_none_or(|next| *next == 36);
     assert!(handshakes.iter().all(is_followed), "something came between");
     assert_eq!(fake.accepted(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_renewal_has_the_time_of_the_settings_whatever_was_left_of_the_first_contact() {
+    let port = Arc::new(AtomicU32::new(0));
+    let (told, handshakes) = (port.clone(), AtomicU32::new(0));
+    let fake = Fake::start(move |asked| {
+        if asked.is::<SaslHandshakeRequest>() {
+            if handshakes.fetch_add(1, Ordering::SeqCst) == 1 {
+                // Longer than the first contact may take.
+                std::thread::sleep(Duration::from_millis(1200));
+            }
+            return agreed(&asked);
+        }
+        if asked.is::<SaslAuthenticateRequest>() {
+            return authenticated(
+                &asked,
+                0,
+                b"",
+                if handshakes.load(Ordering::SeqCst) == 1 { 300 } else { 0 },
+            );
+        }
+        let port = told.load(Ordering::SeqCst) as i32;
+        let brokers =
+            vec![MetadataResponseBroker { node_id: 1, host: "127.0.0.1".into(), port, ..Default::default() }];
+        let response = MetadataResponse { brokers, ..Default::default() };
+        Reply::Say(asked.answer::<MetadataRequest>(&response))
+    })
+    .await;
+    port.store(u32::from(fake.address.port()), Ordering::SeqCst);
+    let mut conf = Config::with_bootstrap(&fake.address.to_string()).unwrap();
+    for (name, value) in [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "app"),
+        ("sasl.password", "hunter2"),
+        ("metadata-timeout", "500"),
+    ] {
+        conf.set(name, value).unwrap();
+    }
+    let cluster = Cluster::connect(&conf).await.unwrap();
+    // Behind the renewal, or on a connection of its own when that was given up. Somebody else is asked after a second.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let _ = cluster.topic("any", Duration::from_secs(4)).await;
+    assert_eq!(fake.accepted(), 1, "the renewal was given up");
+    cluster.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

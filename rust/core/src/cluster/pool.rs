@@ -2,7 +2,8 @@
 //!
 //! One task at a time connects for a place; others who want it wait for the outcome. The task is not the caller's, so a
 //! caller that loses patience does not undo it. After a failure the broker - all its places - is left alone for
-//! 50 ms doubling to 1 s, and asking for a connection fails at once. A connection that ends within a second of its
+//! 50 ms doubling to 1 s, and asking for a connection fails at once. One that does not accept who we are is left alone for up
+//! to 30 s: directories lock accounts after too many wrong passwords. A connection that ends within a second of its
 //! making counts as a failure too: a broker that accepts and hangs up would otherwise be dialled in a tight loop.
 
 use std::collections::{BTreeMap, HashMap};
@@ -145,6 +146,8 @@ pub(super) struct Node {
 #[derive(Debug)]
 struct Health {
     back_off: BackOff,
+    /// Counts apart: one refusal after a long time of no answer, as of a broker that is still starting, is but the first.
+    refused: BackOff,
     /// When the last failure was, until when nobody tries again, and why.
     failed: Option<(Instant, Instant, Arc<ConnectError>)>,
     /// When it last kept somebody waiting; it is asked last.
@@ -161,7 +164,8 @@ struct Slot {
 
 impl Node {
     fn new(id: Option<i32>, address: BrokerAddress, options: &ConnectionOptions, runtime: &Handle) -> Self {
-        let health = Health { back_off: BackOff::RECONNECT, failed: None, trouble: None };
+        let (back_off, refused) = (BackOff::RECONNECT, BackOff::REFUSED);
+        let health = Health { back_off, refused, failed: None, trouble: None };
         Self {
             id,
             address,
@@ -192,7 +196,8 @@ impl Node {
         let node = self.clone();
         let task = self.runtime.spawn(async move {
             let _turn = turn;
-            node.connect(purpose, &node.options).await.inspect_err(|error| node.tell_refusal(error))
+            let budget = node.options.connect_timeout;
+            node.connect(purpose, budget).await.inspect_err(|error| node.tell_refusal(error))
         });
         // The task ends otherwise only with the runtime.
         task.await.unwrap_or(Err(CallError::Closed))
@@ -204,15 +209,10 @@ impl Node {
         purpose: Purpose,
         budget: Duration,
     ) -> Result<Arc<Connection>, CallError> {
-        let connect_timeout = budget.min(self.options.connect_timeout);
-        self.connect(purpose, &ConnectionOptions { connect_timeout, ..self.options.clone() }).await
+        self.connect(purpose, budget.min(self.options.connect_timeout)).await
     }
 
-    async fn connect(
-        &self,
-        purpose: Purpose,
-        options: &ConnectionOptions,
-    ) -> Result<Arc<Connection>, CallError> {
+    async fn connect(&self, purpose: Purpose, budget: Duration) -> Result<Arc<Connection>, CallError> {
         let began = Instant::now();
         let stop = self.stop.notified();
         tokio::pin!(stop);
@@ -224,7 +224,7 @@ impl Node {
         let connected = tokio::select! {
             biased;
             () = stop => return Err(CallError::Closed),
-            connected = Connection::connect(&self.address, options) => connected,
+            connected = Connection::connect_within(&self.address, &self.options, budget) => connected,
         };
         let error = match connected {
             Ok(connection) => {
@@ -238,6 +238,7 @@ impl Node {
                 drop(place);
                 let mut health = self.health.lock();
                 (health.failed, health.trouble) = (None, None);
+                health.refused.reset();
                 return Ok(connection);
             }
             Err(e) => Arc::new(e),
@@ -286,15 +287,15 @@ impl Node {
         health.trouble = Some(now);
         // Places that fail together are one failure.
         if health.failed.as_ref().is_none_or(|(when, ..)| *when <= began) {
-            let until = now + health.back_off.fail();
-            health.failed = Some((now, until, error));
+            let wait = if error.is_refusal() { health.refused.fail() } else { health.back_off.fail() };
+            health.failed = Some((now, now + wait, error));
         }
     }
 
     /// A password or a certificate that is not accepted while a client runs is for people to mend: it is logged, ever more
     /// rarely.
     fn tell_refusal(&self, error: &CallError) {
-        let failures = self.health.lock().back_off.failures();
+        let failures = self.health.lock().refused.failures();
         if let CallError::Connect(error) = error
             && error.is_refusal()
             && failures.is_power_of_two()
@@ -356,5 +357,28 @@ impl Node {
 
     fn close_all(&self) {
         self.take_all().iter().for_each(|connection| connection.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_refuses_us_is_asked_ever_more_rarely_and_one_that_is_down_every_second() {
+        let address = BrokerAddress::new("h", 1);
+        let node = Node::new(None, address.clone(), &ConnectionOptions::default(), &Handle::current());
+        let failed = |error: &ConnectError| {
+            node.note_failure(Instant::now(), Arc::new(error.clone()));
+            node.check_rest().unwrap_err().retry_after().unwrap()
+        };
+        let (down, refusal) =
+            (ConnectError::Refused { address: address.clone() }, ConnectError::NoSasl { address });
+        for _ in 0..20 {
+            assert!(failed(&down) <= Duration::from_secs(1));
+        }
+        assert!(failed(&refusal) <= Duration::from_millis(50), "it is the first refusal");
+        let last = (0..12).map(|_| failed(&refusal)).last().unwrap();
+        assert!(last > Duration::from_secs(10) && last <= Duration::from_secs(30), "{last:?}");
     }
 }

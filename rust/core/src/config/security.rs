@@ -131,8 +131,8 @@ pub struct TlsConf {
     pub keystore_type: String,
     /// A file with our certificate and those between it and its CA; the private key may be in it too.
     pub keystore_location: String,
-    /// Those certificates themselves.
-    pub certificate_chain: String,
+    /// Those certificates themselves; the private key may be among them, so nobody is to see them.
+    pub certificate_chain: Secret<String>,
     /// A file with our private key, when it is not with the certificates.
     pub key_location: String,
     /// That key itself.
@@ -152,7 +152,7 @@ impl Default for TlsConf {
             truststore_certificates: String::new(),
             keystore_type: String::new(),
             keystore_location: String::new(),
-            certificate_chain: String::new(),
+            certificate_chain: Secret::default(),
             key_location: String::new(),
             key: Secret::default(),
             check_host: true,
@@ -178,7 +178,7 @@ impl TlsConf {
                 return Err(foreign_store(name, kind));
             }
         }
-        let ours = !self.keystore_location.is_empty() || !self.certificate_chain.is_empty();
+        let ours = !self.keystore_location.is_empty() || !self.certificate_chain.0.is_empty();
         if !ours && (!self.key.0.is_empty() || !self.key_location.is_empty()) {
             return Err(ConfigError::Contradiction(
                 "a private key needs its certificate: ssl.keystore.certificate.chain or ssl.keystore.location"
@@ -242,6 +242,8 @@ mod tests {
             ("sasl.jaas.config", jaas.as_str()),
             ("ssl.keystore.key", SECRET),
             ("ssl.key.pem", SECRET),
+            ("ssl.keystore.certificate.chain", SECRET),
+            ("ssl.certificate.pem", SECRET),
             ("ssl.key.password", SECRET),
             ("ssl.keystore.password", SECRET),
             ("ssl.truststore.password", SECRET),
@@ -262,6 +264,18 @@ mod tests {
         shown += &format!("{:?}", with(&[("security.protocol", "SASL_SSL"), settings[0]]).check());
         assert!(!shown.contains(SECRET), "{shown}");
         assert_eq!(c.sasl.password.0, SECRET, "it was set");
+    }
+
+    #[test]
+    fn what_is_shown_in_place_of_a_secret_is_not_taken_for_it() {
+        let mut c = with(&[("sasl.password", "right")]);
+        for name in ["sasl.password", "ssl.key.password", "ssl.keystore.key", "ssl.certificate.pem"] {
+            let error = c.set(name, super::HIDDEN).unwrap_err().to_string();
+            assert!(error.contains("the value is not the secret") && error.contains("[hidden]"), "{error}");
+        }
+        assert!(c.set("sasl.jaas.config", super::HIDDEN).is_err());
+        assert_eq!(c.sasl.password.0, "right");
+        c.set("sasl.password", "[hidden] ").unwrap();
     }
 
     #[test]

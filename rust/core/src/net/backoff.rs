@@ -18,6 +18,9 @@ impl BackOff {
     /// For a broker that does not answer: 50 ms doubling to 1 s.
     pub const RECONNECT: Self = Self::new(Duration::from_millis(50), Duration::from_secs(1));
 
+    /// For a broker that does not accept who we are: 50 ms doubling to 30 s. Each try may be one more wrong password to it.
+    pub const REFUSED: Self = Self::new(Duration::from_millis(50), Duration::from_secs(30));
+
     /// No failures yet.
     pub const fn new(base: Duration, max: Duration) -> Self {
         Self { base, max, failures: 0 }
@@ -81,6 +84,15 @@ mod tests {
         b.reset();
         assert_eq!(b.failures(), 0);
         assert!(b.fail() <= 50 * MS);
+    }
+
+    #[test]
+    fn a_user_who_is_refused_comes_ever_more_rarely() {
+        let mut b = BackOff::REFUSED;
+        let waited: Duration = (0..10).map(|_| b.fail()).sum();
+        assert!(waited >= 20_000 * MS, "{waited:?}");
+        let next = b.fail();
+        assert!(15_000 * MS <= next && next <= 30_000 * MS, "{next:?}");
     }
 
     #[test]

@@ -54,7 +54,7 @@ const KEEP_SPARES: Duration = Duration::from_secs(5);
 pub struct ConnectionOptions {
     /// Sent with every request.
     pub client_id: Arc<str>,
-    /// Longest wait for the name's address, the TCP connection and the first answer together. Default 10 s.
+    /// Longest wait for name, TCP connection and first answer together, and for each answer of a renewal. Default 10 s.
     pub connect_timeout: Duration,
     /// Most bytes of an answer. Default: `max-bytes` and room for one batch above it (128 MiB), for brokers return one
     /// whole batch above any limit.
@@ -162,10 +162,18 @@ impl Broken {
 impl Connection {
     /// Connects to any address of the name and asks which versions the broker speaks (ApiVersions, KIP-511).
     ///
-    /// Needs a tokio runtime with time and I/O. Ends within `connect_timeout`. Cancel-safe: dropping the future closes
-    /// what was begun.
+    /// Needs a tokio runtime with time and I/O. Ends within `connect_timeout`. Cancel-safe: dropping it closes what was begun.
     pub async fn connect(address: &BrokerAddress, options: &ConnectionOptions) -> Result<Self, ConnectError> {
-        let opened = handshake::open(address, options).await?;
+        Self::connect_within(address, options, options.connect_timeout).await
+    }
+
+    /// As [`connect`](Self::connect), within `budget`.
+    pub(crate) async fn connect_within(
+        address: &BrokerAddress,
+        options: &ConnectionOptions,
+        budget: Duration,
+    ) -> Result<Self, ConnectError> {
+        let opened = handshake::open(address, options, budget).await?;
         let (read, write) = opened.stream.into_split();
         let max_in_flight = options.max_in_flight.max(1);
         let shared = Arc::new(Shared {
@@ -193,9 +201,8 @@ impl Connection {
             Reading::Tls(read) => tokio::spawn(read_answers(shared.clone(), opened.reader, read)),
         };
         if let (Some(user), Some(lifetime)) = (&options.security.sasl, opened.session) {
-            let within = options.connect_timeout;
-            let session =
-                session::Session { address: address.clone(), user: user.clone(), within, max_in_flight };
+            let (address, user, within) = (address.clone(), user.clone(), options.connect_timeout);
+            let session = session::Session { address, user, within, max_in_flight };
             tokio::spawn(session.keep(shared.clone(), lifetime));
         }
         Ok(Self { shared })

@@ -79,6 +79,15 @@ pub enum ConnectError {
         /// The address asked for.
         address: BrokerAddress,
     },
+    /// The connection ended where TLS was to begin. A Kafka listener without TLS does that, and so does a proxy in front of a
+    /// broker that is just starting: the words are those for the first, and it is tried again for the second.
+    #[error(
+        "{address} does not speak TLS (no ServerHello). Set security.protocol=PLAINTEXT or use the TLS port"
+    )]
+    NoServerHello {
+        /// The address asked for.
+        address: BrokerAddress,
+    },
     /// The certificate is of a CA that is not trusted.
     #[error(
         "Certificate of {address} (issuer {issuer}) is not trusted. Add its CA by ssl.truststore.location (PEM, \
@@ -143,6 +152,14 @@ pub enum ConnectError {
         /// The address asked for.
         address: BrokerAddress,
         /// What went wrong.
+        reason: String,
+    },
+    /// TLS is spoken, and the broker broke it off for a reason that may pass.
+    #[error("TLS with {address} was broken off: {reason}")]
+    TlsBroken {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// What the broker did, and what may be behind it.
         reason: String,
     },
     /// The broker does not accept user and password.
@@ -304,6 +321,7 @@ impl ConnectError {
             | Self::Redis { address }
             | Self::Tls { address }
             | Self::NoTls { address }
+            | Self::NoServerHello { address }
             | Self::Untrusted { address, .. }
             | Self::WrongName { address, .. }
             | Self::Expired { address, .. }
@@ -311,6 +329,7 @@ impl ConnectError {
             | Self::ClientCertificateMissing { address }
             | Self::ClientCertificateRefused { address, .. }
             | Self::TlsFailed { address, .. }
+            | Self::TlsBroken { address, .. }
             | Self::Authentication { address, .. }
             | Self::SaslMechanism { address, .. }
             | Self::NoSasl { address }

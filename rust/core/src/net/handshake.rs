@@ -109,12 +109,12 @@ pub(super) struct Opened {
     pub(super) session: Option<Duration>,
 }
 
-/// Opens a socket, learns what the broker speaks, and says who we are, within `connect_timeout` in all.
+/// Opens a socket, learns what the broker speaks, and says who we are, within `budget` in all.
 pub(super) async fn open(
     address: &BrokerAddress,
     options: &ConnectionOptions,
+    budget: Duration,
 ) -> Result<Opened, ConnectError> {
-    let budget = options.connect_timeout;
     let deadline = Instant::now() + budget;
     let silent = |_| ConnectError::Silent { address: address.clone(), after: budget };
     let (socket, peer) = resolve::open(address, deadline, budget).await?;
@@ -201,7 +201,12 @@ impl Opening<'_> {
         }
         let explained = |stream: &Stream, error: Option<&std::io::Error>| stream.explain(address, error);
         match self.reader.next(&mut self.stream, ANSWER_MAX).await {
-            Ok(answer) if correlation_id(&answer) == Some(id) => Ok(answer),
+            Ok(answer) if correlation_id(&answer) == Some(id) => {
+                if let Stream::Tls(_, asked) = &self.stream {
+                    asked.was_accepted();
+                }
+                Ok(answer)
+            }
             Ok(answer) => Err(not_kafka(address, &answer)),
             Err(ReadError::Size { head, .. }) => Err(not_kafka(address, &head)),
             Err(ReadError::End { rest }) if rest.is_empty() => Err(explained(&self.stream, None)

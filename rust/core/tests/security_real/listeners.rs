@@ -9,6 +9,8 @@ use kafka_fast_testkit::unique;
 async fn by_tls() {
     let broker = broker().await;
     works(broker.at("TLS", &[("security.protocol", "SSL"), broker.trust()])).await;
+    // It asks for a client certificate and does not demand one.
+    new_topic(&broker.at("ASKING", &[("security.protocol", "SSL"), broker.trust()])).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,11 +2,25 @@
 
 use std::time::Duration;
 
+use kafka_fast::cluster::Cluster;
 use kafka_fast::producer::Producer;
 use kafka_fast::wire::Record;
 use kafka_fast_testkit::{Fault, Proxy};
 
 use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_behind_a_proxy_that_closes_every_connection_at_first_is_found() {
+    let broker = broker().await;
+    let proxy = Proxy::start(&broker.kafka.listener("TLS")).await;
+    proxy.set(Fault::Cut);
+    let conf = broker.config(&proxy.address(), &[("security.protocol", "SSL"), broker.trust()]);
+    let connecting = tokio::spawn(async move { Cluster::connect(&conf).await });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(proxy.connections() >= 2, "it is tried again");
+    proxy.set(Fault::None);
+    connecting.await.unwrap().unwrap_or_else(|e| panic!("{e}")).close();
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secured_connection_that_was_cut_is_made_again_and_one_that_stood_still_goes_on() {

@@ -68,6 +68,7 @@ fn start() -> Broker {
             "SSL",
             &with(&[&demands[..], &pairs(&[("ssl.enabled.protocols", "TLSv1.2")])].concat()),
         )
+        .listener("ASKING", "SSL", &with(&pairs(&[("ssl.client.auth", "requested")])))
         .listener("EXPIRED", "SSL", &ca.expired_server(&names).properties())
         .listener("ELSEWHERE", "SSL", &ca.server(&["kafka.example", "10.0.0.1"]).properties())
         .listener("USERS", "SASL_PLAINTEXT", &sasl)

@@ -32,6 +32,9 @@ public class KafkaConf {
     private static final Set<String> TEXTS = Set.of("bootstrap.servers", "client-id", "acks", "codec", "ordering", "sasl.username",
         "ssl.truststore.location", "ssl.keystore.location", "ssl.key.location");
 
+    /** Names that do not say it: private keys, and certificates that may have theirs with them. */
+    private static final Set<String> SECRETS = Set.of("ssl.keystore.key", "ssl.key.pem", "ssl.keystore.certificate.chain", "ssl.certificate.pem");
+
     private final Map<String, String> values = new LinkedHashMap<>();
     private String jaas;
     private String kafkaVersion;
@@ -150,7 +153,7 @@ public class KafkaConf {
     String forConnect(String operation, BrokerConf... brokers) {
         NativeLoader.ensure();
         // Read anew for each client: a store may have been renewed.
-        String pairs = pairs(Stores.inline(values));
+        String pairs = pairs(Stores.isNeeded(values) ? Stores.inline(values) : values);
         if (brokers != null && brokers.length > 0) {
             StringBuilder list = new StringBuilder();
             for (BrokerConf broker : brokers) {
@@ -581,6 +584,6 @@ public class KafkaConf {
 
     /** By its name, so that a secret is one also under a name that has no meaning here. */
     private static boolean isSecret(String name) {
-        return name.contains("password") || name.contains("jaas") || name.equals("ssl.keystore.key") || name.equals("ssl.key.pem");
+        return name.contains("password") || name.contains("jaas") || SECRETS.contains(name);
     }
 }

@@ -3,11 +3,14 @@ package kafkafast;
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Paths;
 import java.security.GeneralSecurityException;
 import java.security.Key;
 import java.security.KeyStore;
+import java.security.PrivateKey;
 import java.security.cert.Certificate;
 import java.util.Base64;
 import java.util.Collections;
@@ -23,17 +26,23 @@ final class Stores {
 
     private Stores() {}
 
+    /** Whether there is TLS: a store of settings without it is not opened, be it there or not. */
+    static boolean isNeeded(Map<String, String> settings) {
+        String protocol = last(settings, "security.protocol");
+        return "SSL".equalsIgnoreCase(protocol) || "SASL_SSL".equalsIgnoreCase(protocol);
+    }
+
     /** The settings with the contents of Java's stores in place of their names; the same when there are none. */
     static Map<String, String> inline(Map<String, String> settings) {
         Map<String, String> all = settings;
         String trust = last(settings, "ssl.truststore.location", "ssl.ca.location");
-        if (isOfJava(trust, settings.get("ssl.truststore.type"))) {
+        if (isOfJava("ssl.truststore", trust, settings)) {
             KeyStore store = load("ssl.truststore", trust, settings);
             all = without(all, "ssl.truststore.location", "ssl.ca.location", "ssl.truststore.type");
             all.put("ssl.truststore.certificates", trusted(trust, store));
         }
         String own = last(settings, "ssl.keystore.location", "ssl.certificate.location");
-        if (isOfJava(own, settings.get("ssl.keystore.type"))) {
+        if (isOfJava("ssl.keystore", own, settings)) {
             KeyStore store = load("ssl.keystore", own, settings);
             all = without(all, "ssl.keystore.location", "ssl.certificate.location", "ssl.keystore.type");
             identity(own, store, settings, all);
@@ -41,6 +50,7 @@ final class Stores {
         return all;
     }
 
+    /** What native code takes for the value: without the white space around it. */
     private static String last(Map<String, String> settings, String... names) {
         String found = null;
         for (Map.Entry<String, String> entry : settings.entrySet()) {
@@ -48,7 +58,7 @@ final class Stores {
                 found = entry.getValue();
             }
         }
-        return found;
+        return found == null ? null : found.trim();
     }
 
     private static Map<String, String> without(Map<String, String> settings, String... names) {
@@ -59,8 +69,18 @@ final class Stores {
         return rest;
     }
 
-    /** By its first bytes, whatever the type says: a file that is not there, or is PEM, is native code's to judge. */
-    private static boolean isOfJava(String location, String type) {
+    /** The type that was set; null for none. */
+    private static String type(String prefix, Map<String, String> settings) {
+        String type = last(settings, prefix + ".type");
+        return type == null || type.isEmpty() ? null : type;
+    }
+
+    /**
+     * By its first bytes, whatever the type says: a file that is PEM is native code's to judge. So is one that cannot be opened, unless the
+     * type says that it is not PEM: native code would ask for another type.
+     */
+    private static boolean isOfJava(String prefix, String location, Map<String, String> settings) {
+        String type = type(prefix, settings);
         if (location == null || location.isEmpty() || "PEM".equalsIgnoreCase(type)) {
             return false;
         }
@@ -69,12 +89,23 @@ final class Stores {
             // JKS and JCEKS begin with a number, PKCS12 is DER.
             return first == 0xfe || first == 0xce || first == 0x30;
         } catch (IOException | RuntimeException e) {
-            return false;
+            if (type == null) {
+                return false;
+            }
+            throw unusable(prefix + ".location", location, "cannot be opened: " + reason(e));
         }
     }
 
+    /** Some exceptions of files say nothing but the file's name. */
+    private static String reason(Exception e) {
+        if (e instanceof NoSuchFileException) {
+            return "there is no such file";
+        }
+        return e instanceof AccessDeniedException ? "this user may not read it" : e.getMessage();
+    }
+
     private static KeyStore load(String prefix, String location, Map<String, String> settings) {
-        String type = settings.get(prefix + ".type");
+        String type = type(prefix, settings);
         String password = settings.get(prefix + ".password");
         char[] secret = password == null ? null : password.toCharArray();
         try {
@@ -119,18 +150,27 @@ final class Stores {
         String password = settings.getOrDefault("ssl.key.password", settings.get("ssl.keystore.password"));
         try {
             for (String alias : Collections.list(store.aliases())) {
-                if (store.isKeyEntry(alias)) {
-                    Key key = store.getKey(alias, password == null ? null : password.toCharArray());
-                    StringBuilder chain = new StringBuilder();
-                    for (Certificate certificate : store.getCertificateChain(alias)) {
-                        pem(chain, "CERTIFICATE", certificate.getEncoded());
-                    }
-                    StringBuilder secret = new StringBuilder();
-                    pem(secret, "PRIVATE KEY", key.getEncoded());
-                    to.put("ssl.keystore.certificate.chain", chain.toString());
-                    to.put("ssl.keystore.key", secret.toString());
-                    return;
+                Certificate[] certificates = store.getCertificateChain(alias);
+                // A secret key has none, and may have a password of its own.
+                if (certificates == null || !store.isKeyEntry(alias)) {
+                    continue;
                 }
+                Key key = store.getKey(alias, password == null ? null : password.toCharArray());
+                if (!(key instanceof PrivateKey)) {
+                    continue;
+                }
+                if (key.getEncoded() == null) {
+                    throw unusable(name, location, "has a private key that it does not give away (entry " + alias + ")");
+                }
+                StringBuilder chain = new StringBuilder();
+                for (Certificate certificate : certificates) {
+                    pem(chain, "CERTIFICATE", certificate.getEncoded());
+                }
+                StringBuilder secret = new StringBuilder();
+                pem(secret, "PRIVATE KEY", key.getEncoded());
+                to.put("ssl.keystore.certificate.chain", chain.toString());
+                to.put("ssl.keystore.key", secret.toString());
+                return;
             }
         } catch (GeneralSecurityException e) {
             throw unusable(name, location, "has a key that cannot be read: " + e.getMessage() + ". Is ssl.key.password right?");

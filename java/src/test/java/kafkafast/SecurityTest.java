@@ -86,6 +86,34 @@ public class SecurityTest {
         }
     }
 
+    @Test
+    public void aStoreThatIsNotThereIsNamedAndOneThatIsNotNeededIsNotOpened() throws Exception {
+        String missing = dir.resolve("no-such.jks").toString();
+        for (String prefix : List.of("ssl.truststore", "ssl.keystore")) {
+            KafkaConf conf = new KafkaConf().set("security.protocol", "SSL").set(prefix + ".location", " " + missing + " ").set(prefix + ".type", " JKS ");
+            ConfigException e = assertThrows(ConfigException.class, () -> conf.forConnect("test"));
+            assertEquals(prefix + ".location: " + missing + " cannot be opened: there is no such file", e.getMessage());
+            // As while TLS is being rolled out, or in a container without the store.
+            assertTrue(conf.set("security.protocol", "PLAINTEXT").forConnect("test").contains(missing));
+            assertTrue(conf.set("security.protocol", "SASL_PLAINTEXT").forConnect("test").contains(missing));
+        }
+        String keys = keystore("keys", "PKCS12");
+        KafkaConf spaces = new KafkaConf().set("security.protocol", " sasl_ssl ").set("ssl.keystore.location", " " + keys + " ")
+            .set("ssl.keystore.type", " PKCS12 ").set("ssl.keystore.password", SECRET);
+        assertTrue(spaces.forConnect("test").contains("-----BEGIN PRIVATE KEY-----"));
+    }
+
+    @Test
+    public void aSecretKeyBeforeThePrivateOneIsPassedOver() throws Exception {
+        String path = dir.resolve("mixed").toString();
+        keytool("-genseckey", "-alias", "aaa", "-keyalg", "AES", "-keysize", "128", "-storetype", "PKCS12", "-keystore", path, "-storepass", SECRET);
+        KafkaConf conf = new KafkaConf().set("security.protocol", "SSL").set("ssl.keystore.location", path).set("ssl.keystore.password", SECRET);
+        ConfigException e = assertThrows(ConfigException.class, () -> conf.forConnect("test"));
+        assertTrue(e.getMessage(), e.getMessage().endsWith("has no private key"));
+        assertEquals(path, keystore("mixed", "PKCS12"));
+        assertTrue(conf.forConnect("test").contains("ssl.keystore.key\0-----BEGIN PRIVATE KEY-----\n"));
+    }
+
     private static int freePort() throws Exception {
         try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getByName("127.0.0.1"))) {
             return socket.getLocalPort();
@@ -129,7 +157,7 @@ public class SecurityTest {
         String jaas = "org.apache.kafka.common.security.scram.ScramLoginModule required username=\"app\" password=\"" + SECRET + "\";";
         KafkaConf conf = new KafkaConf().set("security.protocol", "SASL_SSL").set("sasl.mechanism", "SCRAM-SHA-512").set("sasl.username", "app");
         List<String> secrets = List.of("sasl.password", "sasl.jaas.config", "ssl.key.password", "ssl.keystore.password", "ssl.truststore.password",
-            "ssl.keystore.key", "ssl.key.pem");
+            "ssl.keystore.key", "ssl.key.pem", "ssl.keystore.certificate.chain", "ssl.certificate.pem");
         for (String name : secrets) {
             conf.set(name, name.equals("sasl.jaas.config") ? jaas : SECRET);
             assertEquals(name, "[hidden]", conf.get(name));
@@ -144,7 +172,7 @@ public class SecurityTest {
         // Nor in exceptions.
         List<Exception> thrown = Stream.<org.junit.function.ThrowingRunnable>of(
             () -> conf.set("sasl.jaas.config", "a.b.Krb5LoginModule required password=" + SECRET + ";"),
-            () -> conf.set("sasl.jaas.config", jaas.replace(";", "")), () -> conf.set(null, SECRET), () -> conf.set("sasl.password", SECRET + "\0"),
+            () -> conf.set("sasl.password", "[hidden]"), () -> conf.set("sasl.jaas.config", jaas.replace(";", "")), () -> conf.set(null, SECRET), () -> conf.set("sasl.password", SECRET + "\0"),
             () -> Producer.connect(conf, new BrokerConf("127.0.0.1", 1)))
             .map(act -> assertThrows(Exception.class, act)).collect(Collectors.toList());
         for (Exception e : thrown) {

@@ -26,7 +26,12 @@ macro_rules! text {
 macro_rules! secret {
     ($name:literal, [$($alias:literal),*], $field:expr, $doc:literal) => {
         Setting { name: $name, aliases: &[$($alias),*], doc: $doc,
-            set: |c, _, v| {
+            set: |c, name, v| {
+                // From settings that were read back, or copied from a log.
+                if v == HIDDEN {
+                    let expected = "the secret but what is shown in its place ([hidden]): set the secret itself";
+                    return Err(ConfigError::BadSecret { name, expected });
+                }
                 let field: fn(&mut crate::config::Config) -> &mut Secret<String> = $field;
                 *field(c) = v.into();
                 Ok(())
@@ -112,10 +117,10 @@ pub(super) const SECURITY: &[Setting] = &[
         tls.keystore_location,
         "File with our certificate, its chain, and our private key."
     ),
-    text!(
+    secret!(
         "ssl.keystore.certificate.chain",
         ["ssl.certificate.pem"],
-        tls.certificate_chain,
+        |c| &mut c.tls.certificate_chain,
         "Our certificate and its chain, as PEM."
     ),
     text!(

@@ -33,7 +33,7 @@ pub(super) fn completed(pkcs8: &[u8], certificate: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// An element of DER; contents of up to 64 KB.
-fn tagged(tag: u8, contents: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn tagged(tag: u8, contents: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![tag];
     match u16::try_from(contents.len()).ok()? {
         n @ 0..128 => out.push(n as u8),

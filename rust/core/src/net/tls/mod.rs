@@ -5,7 +5,9 @@
 //! Sessions are not resumed: a client keeps few connections, for long.
 //!
 //! A broker that wants a client certificate and gets none says so by an alert, which with TLS 1.3 comes after the client's
-//! handshake is done, and may be lost when the broker closes the socket at once. So it is noted whether one was asked for.
+//! handshake is done, and may be lost when the broker closes the socket at once. So it is noted whether one was asked for. An
+//! end without an alert may have other reasons (a broker that goes down, a proxy whose broker is not there yet): it is told
+//! with that one, and tried again.
 
 mod certificate;
 mod key;
@@ -108,22 +110,27 @@ impl TlsClient {
         match connector.connect_with(host, socket, limit).await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream), asked)),
             Err(error) => Err(asked.explain(address, &error).unwrap_or_else(|| {
-                // Neither an alert nor any other word of TLS. A Kafka listener without it takes the greeting for a length
-                // beyond its limit, and closes.
-                ConnectError::NoTls { address: address.clone() }
+                // The end, and no word of TLS. A Kafka listener without it takes the greeting for a length beyond its limit,
+                // and closes.
+                ConnectError::NoServerHello { address: address.clone() }
             })),
         }
     }
 }
 
 impl Asked {
+    /// The broker has answered a request: it has taken us as we are.
+    pub(super) fn was_accepted(&self) {
+        self.was_asked.store(false, Ordering::Relaxed);
+    }
+
     /// What an error of the stream means, when that is a matter of TLS.
     pub(super) fn explain(&self, address: &BrokerAddress, error: &io::Error) -> Option<ConnectError> {
         let address = address.clone();
         let was_asked = self.was_asked.load(Ordering::Relaxed);
         let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-            // Closed or reset right after a certificate was asked for and not given.
-            return (was_asked && !self.had).then_some(ConnectError::ClientCertificateMissing { address });
+            // Closed or reset right after a certificate was asked for.
+            return was_asked.then(|| ConnectError::TlsBroken { address, reason: closed(self.had) });
         };
         if let Some(problem) = Problem::of(error) {
             return Some(match problem {
@@ -144,7 +151,12 @@ impl Asked {
                 }
             }
             Error::AlertReceived(alert) => {
-                ConnectError::TlsFailed { address, reason: format!("the broker ended it ({alert:?})") }
+                let reason = format!("the broker ended it ({alert:?})");
+                if is_for_good(*alert) {
+                    ConnectError::TlsFailed { address, reason }
+                } else {
+                    ConnectError::TlsBroken { address, reason }
+                }
             }
             Error::InvalidMessage(_) => ConnectError::NoTls { address },
             other => ConnectError::TlsFailed { address, reason: other.to_string() },
@@ -155,6 +167,24 @@ impl Asked {
     pub(super) fn explain_end(&self, address: &BrokerAddress) -> Option<ConnectError> {
         self.explain(address, &io::ErrorKind::UnexpectedEof.into())
     }
+}
+
+/// What may be behind an end without an alert, after a client certificate was asked for.
+fn closed(had: bool) -> String {
+    let advice = if had {
+        "Does the broker's truststore have the CA of ours?"
+    } else {
+        "If it demands one, set ssl.keystore.location, or ssl.keystore.certificate.chain and ssl.keystore.key"
+    };
+    format!("the broker asked for a client certificate and closed the connection. {advice}")
+}
+
+/// Alerts after which another try must end the same: the two have nothing in common, or a certificate is not liked. Others
+/// (`InternalError`, `UserCanceled`) are of a broker that is in trouble.
+const fn is_for_good(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    is_about_a_certificate(alert)
+        || matches!(alert, A::ProtocolVersion | A::InsufficientSecurity | A::IllegalParameter)
 }
 
 /// Alerts by which brokers refuse a client's certificate, or its absence; JDKs differ.
@@ -216,8 +246,8 @@ fn of_file(error: ConfigError, path: &str) -> ConfigError {
 
 /// Who we are, by our certificate.
 fn own(conf: &TlsConf, provider: &CryptoProvider) -> Result<Option<CertifiedKey>, ConfigError> {
-    let (name, text) = if !conf.certificate_chain.is_empty() {
-        ("ssl.keystore.certificate.chain", conf.certificate_chain.clone())
+    let (name, text) = if !conf.certificate_chain.0.is_empty() {
+        ("ssl.keystore.certificate.chain", conf.certificate_chain.0.clone())
     } else if !conf.keystore_location.is_empty() {
         let name = "ssl.keystore.location";
         (name, pem::read_file(name, &conf.keystore_location)?)
@@ -244,4 +274,53 @@ fn own(conf: &TlsConf, provider: &CryptoProvider) -> Result<Option<CertifiedKey>
     CertifiedKey::from_der(chain, key, provider)
         .map(Some)
         .map_err(|e| bad(name, format!("certificate and private key cannot be used: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(had: bool, was_asked: bool) -> Asked {
+        Asked { had, was_asked: Arc::new(AtomicBool::new(was_asked)) }
+    }
+
+    fn address() -> BrokerAddress {
+        BrokerAddress::new("h", 1)
+    }
+
+    fn alert(asked: &Asked, alert: AlertDescription) -> ConnectError {
+        let error = io::Error::new(io::ErrorKind::InvalidData, Error::AlertReceived(alert));
+        asked.explain(&address(), &error).expect("an alert is a matter of TLS")
+    }
+
+    #[test]
+    fn an_end_without_an_alert_is_explained_until_the_first_answer_and_tried_again() {
+        for had in [false, true] {
+            let asked = asked(had, true);
+            for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset] {
+                let error = asked.explain(&address(), &kind.into()).expect("it was asked for");
+                assert!(!error.is_definite() && !error.is_refusal(), "{error:?}");
+                assert_eq!(error.to_string().contains("ssl.keystore.location"), !had, "{error}");
+            }
+            asked.was_accepted();
+            assert_eq!(asked.explain_end(&address()), None);
+        }
+        assert_eq!(asked(false, false).explain_end(&address()), None);
+    }
+
+    #[test]
+    fn alerts_are_for_good_unless_the_broker_is_in_trouble() {
+        use AlertDescription as A;
+        let definite = |was_asked, of| alert(&asked(false, was_asked), of).is_definite();
+        for of in [A::ProtocolVersion, A::HandshakeFailure, A::InsufficientSecurity] {
+            assert!(definite(false, of), "{of:?}");
+        }
+        for of in [A::InternalError, A::UserCanceled, A::UnrecognisedName] {
+            assert!(!definite(false, of) && !definite(true, of), "{of:?}");
+        }
+        let missing = alert(&asked(false, true), A::CertificateRequired);
+        assert_eq!(missing, ConnectError::ClientCertificateMissing { address: address() });
+        let refused = alert(&asked(true, true), A::UnknownCA);
+        assert!(matches!(refused, ConnectError::ClientCertificateRefused { .. }), "{refused}");
+    }
 }

@@ -65,10 +65,18 @@ impl Problem {
             CertificateError::NotValidForNameContext { presented, .. } => {
                 Self::WrongName { names: names(&presented) }
             }
-            other => Self::Other(other.to_string()),
+            other => {
+                let text = other.to_string();
+                // The library has no name of its own for it.
+                Self::Other(if text.contains("UnsupportedCertVersion") { OLD.to_owned() } else { text })
+            }
         }
     }
 }
+
+/// openssl makes such certificates when it is not told otherwise, and Java takes them.
+const OLD: &str = "the broker's certificate, or one between it and its CA, is an X.509 v1 certificate; make one of \
+                   version 3 with subjectAltName";
 
 /// `DnsName("a")` and `IpAddress(1.2.3.4)`, as the library has them, to `a, 1.2.3.4`.
 fn names(presented: &[String]) -> String {
@@ -77,7 +85,7 @@ fn names(presented: &[String]) -> String {
         inside.trim_matches('"').escape_debug().to_string()
     };
     if presented.is_empty() {
-        "none".to_owned()
+        "none (a common name, CN, does not count: it needs a subjectAltName)".to_owned()
     } else {
         presented.iter().map(bare).collect::<Vec<_>>().join(", ")
     }
@@ -161,9 +169,42 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-#[test]
-fn names_read_as_people_write_them() {
-    let presented = ["DnsName(\"kafka.example\")".to_owned(), "IpAddress(10.0.0.1)".to_owned()];
-    assert_eq!(names(&presented), "kafka.example, 10.0.0.1");
-    assert_eq!(names(&[]), "none");
+#[cfg(test)]
+mod tests {
+    use super::super::{certificate::element, key::tagged, pem};
+    use super::*;
+
+    #[test]
+    fn names_read_as_people_write_them() {
+        let presented = ["DnsName(\"kafka.example\")".to_owned(), "IpAddress(10.0.0.1)".to_owned()];
+        assert_eq!(names(&presented), "kafka.example, 10.0.0.1");
+        assert!(names(&[]).starts_with("none (a common name, CN, does not count"));
+    }
+
+    /// The same certificate as of version 1: that has no field for the version. (Nor has it extensions, nor is the signature
+    /// right now; neither is looked at.)
+    fn of_version_1(der: &[u8]) -> CertificateDer<'static> {
+        let (_, certificate, _) = element(der).unwrap();
+        let (_, fields, signature) = element(certificate).unwrap();
+        let (tag, _, after) = element(fields).unwrap();
+        assert_eq!(tag, 0xa0, "the version");
+        let fields = tagged(0x30, after).unwrap();
+        tagged(0x30, &[&fields, signature].concat()).unwrap().into()
+    }
+
+    #[test]
+    fn a_certificate_of_version_1_is_told_so() {
+        let ca = kafka_fast_testkit::Authority::new("Our Root");
+        let server = pem::certificates("x", &ca.server(&["localhost"]).certificate).unwrap();
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let verifier = Verifier::new(RootCertStore::empty(), Vec::new(), true, algorithms);
+        let old = of_version_1(&server[0]);
+        let host = ServerName::try_from("localhost").unwrap();
+        let error = verifier.verify_server_cert(&old, &[], &host, &[], UnixTime::now()).unwrap_err();
+        let Some(Problem::Other(text)) = Problem::of(&error) else { panic!("{error:?}") };
+        assert!(
+            text.contains("is an X.509 v1 certificate; make one of version 3 with subjectAltName"),
+            "{text}"
+        );
+    }
 }
