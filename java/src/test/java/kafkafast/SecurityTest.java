@@ -90,7 +90,8 @@ public class SecurityTest {
     public void aStoreThatIsNotThereIsNamedAndOneThatIsNotNeededIsNotOpened() throws Exception {
         String missing = dir.resolve("no-such.jks").toString();
         for (String prefix : List.of("ssl.truststore", "ssl.keystore")) {
-            KafkaConf conf = new KafkaConf().set("security.protocol", "SSL").set(prefix + ".location", " " + missing + " ").set(prefix + ".type", " JKS ");
+            KafkaConf conf = new KafkaConf().set("security.protocol", "SSL").set("bootstrap.servers", "localhost:1")
+                .set(prefix + ".location", " " + missing + " ").set(prefix + ".type", " JKS ");
             ConfigException e = assertThrows(ConfigException.class, () -> conf.forConnect("test"));
             assertEquals(prefix + ".location: " + missing + " cannot be opened: there is no such file", e.getMessage());
             // As while TLS is being rolled out, or in a container without the store.
@@ -99,7 +100,7 @@ public class SecurityTest {
         }
         String keys = keystore("keys", "PKCS12");
         KafkaConf spaces = new KafkaConf().set("security.protocol", " sasl_ssl ").set("ssl.keystore.location", " " + keys + " ")
-            .set("ssl.keystore.type", " PKCS12 ").set("ssl.keystore.password", SECRET);
+            .set("ssl.keystore.type", " PKCS12 ").set("ssl.keystore.password", SECRET).set("bootstrap.servers", "localhost:1");
         assertTrue(spaces.forConnect("test").contains("-----BEGIN PRIVATE KEY-----"));
     }
 
@@ -107,7 +108,8 @@ public class SecurityTest {
     public void aSecretKeyBeforeThePrivateOneIsPassedOver() throws Exception {
         String path = dir.resolve("mixed").toString();
         keytool("-genseckey", "-alias", "aaa", "-keyalg", "AES", "-keysize", "128", "-storetype", "PKCS12", "-keystore", path, "-storepass", SECRET);
-        KafkaConf conf = new KafkaConf().set("security.protocol", "SSL").set("ssl.keystore.location", path).set("ssl.keystore.password", SECRET);
+        KafkaConf conf = new KafkaConf().set("security.protocol", "SSL").set("ssl.keystore.location", path).set("ssl.keystore.password", SECRET)
+            .set("bootstrap.servers", "localhost:1");
         ConfigException e = assertThrows(ConfigException.class, () -> conf.forConnect("test"));
         assertTrue(e.getMessage(), e.getMessage().endsWith("has no private key"));
         assertEquals(path, keystore("mixed", "PKCS12"));
