@@ -11,8 +11,9 @@
 
 use std::collections::HashSet;
 
+use crate::wire::BatchError;
 use crate::wire::messages::AbortedTransaction;
-use crate::wire::records::{Batch, BatchError};
+use crate::wire::records::Batch;
 
 /// The aborted transactions of one partition in one answer, while its batches are looked at in their order.
 pub(super) struct Aborted {

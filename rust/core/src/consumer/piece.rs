@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 
 use super::budget::{Budget, Charge};
 use super::cache::Extent;
-use crate::wire::records::{Batch, BatchError, OpenBatch};
+use crate::wire::BatchError;
+use crate::wire::records::{Batch, OpenBatch};
 
 /// A batch of a fetch answer, and the share of the prefetch budget its answer holds.
 #[derive(Debug)]

@@ -25,7 +25,8 @@ use super::shared::{Handle, Shared};
 use super::slot::{Runs, Slot};
 use super::state::{More, Take, UnitKey};
 use super::stats::Counters;
-use crate::wire::records::{BatchError, OpenBatch, RecordRef};
+use crate::wire::BatchError;
+use crate::wire::records::{OpenBatch, RecordRef};
 
 /// A slot of a consumer: what one thread or task reads with. Dropping it hands back what it holds.
 #[derive(Debug)]

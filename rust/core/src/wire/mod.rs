@@ -11,6 +11,7 @@
 //! Where the rules come from: the protocol guide (<https://kafka.apache.org/protocol>), KIP-482 (flexible versions), KIP-511
 //! (the header of ApiVersions).
 
+mod batch_error;
 mod codec;
 mod decoder;
 mod encoder;
@@ -25,13 +26,14 @@ pub mod messages;
 pub mod records;
 
 pub use batch::{BatchBuilder, Header, ProducerStamp, Record, SealedBatch};
+pub use batch_error::BatchError;
 pub use codec::CodecError;
 pub use decoder::{DecodeError, Decoder};
 pub use encoder::{Encoder, Frame};
 pub use error_code::{ErrorCode, Operation, Treatment};
 pub use header::{RequestHeader, correlation_id, decode_request, decode_response, frame, response_frame};
 pub use message::{Str, Uuid, Version, Wire};
-pub use records::{Batch, BatchError, Batches, Headers, OpenBatch, RecordRef, Records};
+pub use records::{Batch, Batches, Headers, OpenBatch, RecordRef, Records};
 pub use secret::Secret;
 
 /// The APIs this client speaks, with Kafka's numbers.
