@@ -1,6 +1,7 @@
 //! Where partitions begin and end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::shared::Shared;
 use super::state::Tp;
@@ -17,10 +18,9 @@ pub(super) struct Ends {
     pub(super) log_end: i64,
 }
 
-/// Asks the leaders, in the order of `tps`.
-pub(super) async fn ask(shared: &Shared, tps: &[Tp]) -> Result<Vec<Ends>, OffsetsError> {
+/// Asks the leaders, within `timeout` a question; in the order of `tps`.
+pub(super) async fn ask(shared: &Shared, tps: &[Tp], timeout: Duration) -> Result<Vec<Ends>, OffsetsError> {
     let query = |tp: &Tp, at| OffsetQuery { topic: Arc::clone(&tp.topic), partition: tp.partition, at };
-    let timeout = shared.conf.request_timeout.min(shared.conf.metadata_timeout);
     let both = tps.iter().flat_map(|tp| [query(tp, OffsetAt::Earliest), query(tp, OffsetAt::Latest)]);
     let found =
         shared.cluster.list_offsets(&both.collect::<Vec<_>>(), Isolation::ReadUncommitted, timeout).await?;

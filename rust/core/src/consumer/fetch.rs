@@ -282,7 +282,7 @@ async fn take(shared: &Arc<Shared>, part: Part) {
 /// A unit's position is outside the log. That never completes a unit: below the start its records are lost, which is
 /// said; above the end the log was truncated, or this leader is not as far as the last one was.
 async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
-    let found = ends::ask(shared, std::slice::from_ref(&want.tp)).await;
+    let found = ends::ask(shared, std::slice::from_ref(&want.tp), shared.conf.request_timeout).await;
     let now = Instant::now();
     match found.as_deref() {
         Ok(&[Ends { earliest, latest, log_end }]) if earliest >= 0 => {

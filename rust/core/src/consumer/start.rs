@@ -152,7 +152,7 @@ async fn fix_starts(shared: &Arc<Shared>, metas: &[Arc<TopicMeta>], met: Met) ->
     if tps.is_empty() {
         return Ok(());
     }
-    let ends = ends::ask(shared, &tps).await?;
+    let ends = ends::ask(shared, &tps, shared.conf.metadata_timeout).await?;
     init(shared, tps, &ends, met).await
 }
 

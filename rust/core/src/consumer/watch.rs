@@ -240,13 +240,13 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
     }
     fetch::throttle(pause).await;
     // A position above the last stable offset, as after a change of the isolation, may be answered at once with nothing.
-    well && !(empty && early && shared.conf.isolation == Isolation::ReadCommitted && wait > Duration::ZERO)
+    well && !(empty && early && shared.conf.isolation == Isolation::ReadCommitted)
 }
 
 /// Asks for start and end of partitions and publishes them.
 async fn ask_ends(shared: &Arc<Shared>, wants: &[Want]) {
     let tps: Vec<Tp> = wants.iter().map(|want| want.tp.clone()).collect();
-    let found = ends::ask(shared, &tps).await;
+    let found = ends::ask(shared, &tps, shared.conf.request_timeout).await;
     match found {
         Ok(found) => {
             let seen: Vec<Seen> = wants

@@ -1,7 +1,7 @@
 //! Settings of every client: where the brokers are, and how long they are waited for.
 
 use super::Setting;
-use super::forms::{flag, millis};
+use super::forms::{flag, millis, text};
 use crate::config::BrokerAddress;
 
 /// In the order in which one meets them.
@@ -17,16 +17,12 @@ pub(super) const CONNECTION: &[Setting] = &[
         },
         get: |c| c.brokers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     },
-    Setting {
-        name: "client-id",
-        aliases: &["client.id"],
-        doc: "Sent with every request; brokers use it in logs and quotas.",
-        set: |c, _, v| {
-            v.clone_into(&mut c.client_id);
-            Ok(())
-        },
-        get: |c| c.client_id.clone(),
-    },
+    text!(
+        "client-id",
+        ["client.id"],
+        client_id,
+        "Sent with every request; brokers use it in logs and quotas."
+    ),
     flag!("lazy-connect", [], lazy_connect, "Whether connect returns without having reached a broker."),
     millis!("socket.connection.setup.timeout.ms", [], connect_timeout, "Longest wait for a TCP connection."),
     millis!("request.timeout.ms", [], request_timeout, "Longest wait for the answer to a request."),

@@ -1,7 +1,7 @@
 //! Settings of consumers: what is fetched, and from where on.
 
 use super::Setting;
-use super::forms::{millis, number, read_flag};
+use super::forms::{millis, number, read_flag, text};
 use crate::config::{ConfigError, Isolation};
 
 /// Fetching.
@@ -59,16 +59,12 @@ pub(super) const CONSUMER: &[Setting] = &[
         "a number of bytes from 1048576",
         "Most bytes a batch may decompress to."
     ),
-    Setting {
-        name: "client-rack",
-        aliases: &["client.rack"],
-        doc: "Where this client is, as in broker.rack: records come from a replica near by, if the brokers choose one.",
-        set: |c, _, v| {
-            v.clone_into(&mut c.client_rack);
-            Ok(())
-        },
-        get: |c| c.client_rack.clone(),
-    },
+    text!(
+        "client-rack",
+        ["client.rack"],
+        client_rack,
+        "Where this client is, as in broker.rack: records come from a replica near by, if the brokers choose one."
+    ),
     Setting {
         name: "isolation.level",
         aliases: &[],

@@ -37,7 +37,16 @@ macro_rules! flag {
     };
 }
 
-pub(super) use {flag, millis, number};
+/// A setting that is any text.
+macro_rules! text {
+    ($name:literal, [$($alias:literal),*], $($field:ident).+, $doc:literal) => {
+        super::Setting { name: $name, aliases: &[$($alias),*], doc: $doc,
+            set: |c, _, v| { v.clone_into(&mut c.$($field).+); Ok(()) },
+            get: |c| c.$($field).+.clone() }
+    };
+}
+
+pub(super) use {flag, millis, number, text};
 
 pub(super) fn read_millis(name: &'static str, value: &str) -> Result<Duration, ConfigError> {
     let expected = "a number of milliseconds";

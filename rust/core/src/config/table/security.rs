@@ -1,6 +1,7 @@
 //! Settings of TLS and SASL. The value of a secret is never given back.
 
 use super::Setting;
+use super::forms::text;
 use crate::config::security::HIDDEN;
 use crate::config::{ConfigError, SaslMechanism, SecurityProtocol, jaas};
 use crate::wire::Secret;
@@ -11,15 +12,6 @@ pub(super) const VERBATIM: &[&str] =
 
 fn hidden(secret: &Secret<String>) -> String {
     if secret.0.is_empty() { String::new() } else { HIDDEN.to_owned() }
-}
-
-/// A setting that is any text.
-macro_rules! text {
-    ($name:literal, [$($alias:literal),*], $($field:ident).+, $doc:literal) => {
-        Setting { name: $name, aliases: &[$($alias),*], doc: $doc,
-            set: |c, _, v| { v.clone_into(&mut c.$($field).+); Ok(()) },
-            get: |c| c.$($field).+.clone() }
-    };
 }
 
 /// A setting nobody is to see.
