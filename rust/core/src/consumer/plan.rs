@@ -19,6 +19,11 @@ use crate::group::PartitionView;
 
 /// Fetches under way per leader.
 const REQUESTS_PER_LEADER: usize = 2;
+/// About the most that is asked for of one partition: larger answers go through more memory than a cache holds, smaller ones cost
+/// more wake-ups. See docs/DESIGN.md, "What the hot paths cost".
+const PIECE: usize = 2 << 20;
+/// The most that one request asks for of all its partitions, beyond the first.
+const REQUEST: usize = 4 << 20;
 /// The least that is asked for: a piece that gets a starving reader going.
 pub(super) const PIECE_LEAST: usize = 64 << 10;
 /// What is read ahead of small units, so that the next ones are served without a fetch.
@@ -115,8 +120,14 @@ impl<B: Extent> State<B> {
             };
             let replica = self.feeds.get(&tp).and_then(|feed| feed.replica(now));
             let node = replica.unwrap_or(leader);
-            let gathered = plan.fetches.iter().any(|fetch| fetch.node == node);
-            if !gathered && self.busy.get(&node).copied().unwrap_or(0) >= REQUESTS_PER_LEADER {
+            let gathered = plan.fetches.iter().find(|fetch| fetch.node == node).map(NodeFetch::bytes);
+            let busy = self.busy.get(&node).copied().unwrap_or(0);
+            if gathered.is_none() && busy >= REQUESTS_PER_LEADER {
+                continue;
+            }
+            if gathered.is_some_and(|bytes| bytes >= REQUEST) {
+                // The rest goes in a request of its own: with the next plan, if this one is not to wait for an answer.
+                self.effects.fetch |= busy + 1 < REQUESTS_PER_LEADER;
                 continue;
             }
             if room < PIECE_LEAST {
@@ -153,7 +164,7 @@ impl<B: Extent> State<B> {
         let piece =
             (limit / (self.units.len() + 1)).clamp(PIECE_LEAST, self.limits.unit_bytes.max(PIECE_LEAST));
         let estimate = self.feeds.get(tp).and_then(|feed| feed.estimate(end - position));
-        let bytes = estimate.map_or(piece, |bytes| (bytes + bytes / 8).max(READ_AHEAD));
+        let bytes = estimate.map_or(PIECE, |bytes| even_piece(bytes + bytes / 8).max(READ_AHEAD));
         (position, bytes.min(piece).min(room.max(PIECE_LEAST)))
     }
 
@@ -368,9 +379,20 @@ impl<B: Extent> State<B> {
     }
 }
 
+/// `bytes` in pieces of about [`PIECE`], without a small one at the end: buffers of answers of one size fit each other.
+fn even_piece(bytes: usize) -> usize {
+    bytes.div_ceil(((bytes + PIECE / 2) / PIECE).max(1))
+}
+
+impl NodeFetch {
+    fn bytes(&self) -> usize {
+        self.wants.iter().map(|want| want.bytes).sum()
+    }
+}
+
 impl Plan {
     fn bytes(&self) -> usize {
-        self.fetches.iter().flat_map(|fetch| &fetch.wants).map(|want| want.bytes).sum()
+        self.fetches.iter().map(NodeFetch::bytes).sum()
     }
 
     fn add(&mut self, node: i32, want: Want) {
@@ -514,5 +536,45 @@ mod tests {
         assert_eq!(next(&state), 90, "what the old one said is asked for again");
         claim(&mut state, unit(100, 110, 6));
         assert_eq!(next(&state), 120);
+    }
+
+    #[test]
+    fn pieces_are_of_about_one_size_and_none_is_small() {
+        for bytes in (1..64).map(|i| i * PIECE / 8 + 1) {
+            let piece = even_piece(bytes);
+            let pieces = bytes.div_ceil(piece);
+            assert!(piece <= bytes && pieces * piece - bytes < pieces, "{bytes} in {pieces} of {piece}");
+            assert!(
+                bytes < PIECE || (PIECE * 2 / 3..=PIECE * 3 / 2 + 1).contains(&piece),
+                "{bytes}: {piece}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_together_goes_in_requests_that_are_not_too_large() {
+        let mut state = state();
+        let budget = Budget::new(256 << 20, Arc::default());
+        let now = Instant::now();
+        for partition in 0..8 {
+            let mut unit = unit(0, 1000, 5);
+            unit.partition = partition;
+            unit.id.partition = partition;
+            state.claimed(unit, now, now + Duration::from_secs(30));
+        }
+        let mut asked = Vec::new();
+        for request in 1..=REQUESTS_PER_LEADER {
+            state.effects.fetch = false;
+            let plan = state.plan(&budget, now, |_| Some((1, 5)));
+            assert_eq!(plan.fetches.len(), 1);
+            assert!(plan.bytes() >= REQUEST && plan.bytes() < REQUEST + PIECE * 2, "{}", plan.bytes());
+            assert_eq!(state.effects.fetch, request < REQUESTS_PER_LEADER, "the rest waits for an answer");
+            asked.extend(plan.fetches[0].wants.iter().map(|want| want.tp.partition));
+        }
+        let wanted = asked.len();
+        asked.sort_unstable();
+        asked.dedup();
+        assert_eq!((asked.len(), wanted), (4, 4), "no partition is asked for twice");
+        assert!(state.plan(&budget, now, |_| Some((1, 5))).fetches.is_empty());
     }
 }

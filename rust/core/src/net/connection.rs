@@ -37,6 +37,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::{CallError, CloseReason, ConnectError};
 use super::frames::{FrameReader, FrameWriter, Outgoing};
+use super::gather::Gather;
 use super::handshake::{self, Versions};
 use super::security::Security;
 use super::stream::Reading;
@@ -567,7 +568,11 @@ impl Shared {
 }
 
 /// The task that reads.
-async fn read_answers(shared: Arc<Shared>, mut reader: FrameReader, mut socket: impl AsyncRead + Unpin) {
+async fn read_answers(
+    shared: Arc<Shared>,
+    mut reader: FrameReader,
+    mut socket: impl AsyncRead + Gather + Unpin,
+) {
     let stop = shared.stop.notified();
     tokio::pin!(stop);
     stop.as_mut().enable();

@@ -4,7 +4,8 @@
 //! as the socket has, so many small answers cost one system call; an answer that does not fit is read straight into
 //! a buffer of its own, a large one into memory that an answer before it has left ([`Spares`]). A frame is never a window
 //! into the shared buffer: a small answer that is kept would otherwise keep all of it. The length is checked against the
-//! bound before anything is allocated, and is not believed beyond [`spares::BEGIN`]: more memory is taken as bytes come.
+//! bound before anything is allocated, and is not believed beyond [`spares::BEGIN`]: more memory is taken as bytes come. While
+//! much of an answer is missing the socket gathers it before it wakes the reader ([`Gather`]).
 //!
 //! Writing. Frames are lists of segments (a request's head, a batch that nobody copies, ...). [`FrameWriter`] gathers
 //! the segments of all frames it was given into vectored writes and remembers how far it got.
@@ -18,8 +19,10 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::error::CloseReason;
+use super::gather::{self, Gather};
 use super::spares::{self, Spares};
 use super::stream::Writing;
 use crate::wire::Frame;
@@ -29,6 +32,10 @@ const READ_CHUNK: usize = 32 << 10;
 
 /// Segments of one vectored write. Linux takes 1024; past a hundred the saving is nothing.
 const SLICES: usize = 128;
+
+/// After so many large answers in a row that did not come in time, the first byte wakes again, for as long as the connection
+/// lives: it is a slow one, which has nothing to gain, or the system does not do what it should.
+const GATHER_TRIES: u8 = 3;
 
 /// Why no further frame could be read.
 #[derive(Debug)]
@@ -59,11 +66,16 @@ pub(super) struct FrameReader {
     start: usize,
     end: usize,
     spares: Arc<Spares>,
+    /// How many bytes have to be there for the socket to wake us.
+    mark: usize,
+    /// How often it may yet take too long to reach a mark.
+    tries: u8,
 }
 
 impl FrameReader {
     pub(super) fn new() -> Self {
-        Self { buffer: vec![0; READ_CHUNK].into(), start: 0, end: 0, spares: Arc::default() }
+        let buffer = vec![0; READ_CHUNK].into();
+        Self { buffer, start: 0, end: 0, spares: Arc::default(), mark: 1, tries: GATHER_TRIES }
     }
 
     /// The buffers kept for large frames.
@@ -74,7 +86,7 @@ impl FrameReader {
     /// The next frame without its length, at most `max` bytes. Not cancel-safe: a dropped future loses bytes.
     pub(super) async fn next<R>(&mut self, io: &mut R, max: usize) -> Result<Bytes, ReadError>
     where
-        R: AsyncRead + Unpin,
+        R: AsyncRead + Gather + Unpin,
     {
         while self.here().len() < 4 {
             if self.fill(io).await? == 0 {
@@ -92,15 +104,18 @@ impl FrameReader {
         let large = length >= spares::LEAST;
         let mut frame = if large { self.spares.take(length) } else { Vec::with_capacity(length) };
         self.give(&mut frame, length);
+        let tries = self.tries;
         while frame.len() < length {
             let missing = length - frame.len();
             let n = if missing >= READ_CHUNK / 2 {
                 spares::make_room(&mut frame, length);
                 let room = frame.capacity() - frame.len();
-                let mut exact = (&mut frame).limit(missing.min(room));
-                read_or_end(io.read_buf(&mut exact).await)?
+                // Once in an answer is often enough to find that it takes too long.
+                let gather = self.tries == tries;
+                self.read_to(io, &mut frame, missing.min(room), gather).await?
             } else {
                 // The tail shares a system call with the answers behind it.
+                self.wake_at(io, 1);
                 let n = self.fill(io).await?;
                 frame.reserve_exact(missing);
                 self.give(&mut frame, missing);
@@ -110,7 +125,43 @@ impl FrameReader {
                 return Err(ReadError::End { rest: frame.into() });
             }
         }
+        self.wake_at(io, 1);
+        if large && self.tries == tries && tries > 0 {
+            self.tries = GATHER_TRIES;
+        }
         Ok(if large { self.spares.lend(frame) } else { frame.into() })
+    }
+
+    /// Reads what there is, up to `most` bytes, straight to `frame`; 0 at the end of the stream. With `gather` it may sleep until
+    /// much of it is there.
+    async fn read_to<R>(
+        &mut self,
+        io: &mut R,
+        frame: &mut Vec<u8>,
+        most: usize,
+        gather: bool,
+    ) -> Result<usize, ReadError>
+    where
+        R: AsyncRead + Gather + Unpin,
+    {
+        let mut exact = frame.limit(most);
+        if gather && self.tries > 0 && most >= gather::LEAST {
+            self.wake_at(io, most.min(gather::MOST));
+            if self.mark > 1 {
+                match timeout(gather::PATIENCE, io.read_buf(&mut exact)).await {
+                    Ok(read) => return read_or_end(read),
+                    Err(_) => self.tries -= 1,
+                }
+            }
+        }
+        self.wake_at(io, 1);
+        read_or_end(io.read_buf(&mut exact).await)
+    }
+
+    fn wake_at(&mut self, io: &impl Gather, bytes: usize) {
+        if self.mark != bytes && io.wake_at(bytes) {
+            self.mark = bytes;
+        }
     }
 
     fn here(&self) -> &[u8] {
@@ -159,6 +210,8 @@ struct Pieces<'a> {
     rest: &'a [u8],
     piece: usize,
 }
+
+impl Gather for Pieces<'_> {}
 
 impl AsyncRead for Pieces<'_> {
     fn poll_read(
@@ -353,8 +406,9 @@ mod tests {
     }
 
     /// A stream that gives one piece a read.
-    fn tokio_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> impl AsyncRead + Unpin {
+    fn tokio_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> impl AsyncRead + Gather + Unpin {
         struct Pieces(VecDeque<Vec<u8>>);
+        impl Gather for Pieces {}
         impl AsyncRead for Pieces {
             fn poll_read(
                 mut self: Pin<&mut Self>,
