@@ -1,4 +1,6 @@
-//! CreateTopics: what the controller says of one topic.
+//! CreateTopics: what the controller says of one topic. And topics that brokers may create by themselves, or not.
+
+use std::time::Instant;
 
 use kafka_fast::cluster::{Cluster, TopicError};
 use kafka_fast::error::ErrorKind;
@@ -86,4 +88,15 @@ async fn a_topic_that_an_earlier_try_may_have_made_is_made() {
     in_time(cluster.create_topic("t", 1, 1, WITHIN)).await.unwrap();
     let error = in_time(cluster.create_topic("t", 1, 1, WITHIN)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_nobody_creates_is_waited_for_five_seconds() {
+    let fake = FakeKafka::start(1).await;
+    let cluster = Cluster::connect(&conf(&fake)).await.unwrap();
+    let begin = Instant::now();
+    let error = in_time(cluster.topic("t", 2 * WITHIN)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
+    // The last look is less than the longest pause before.
+    assert!(begin.elapsed() >= Duration::from_millis(4500), "{:?}", begin.elapsed());
 }

@@ -76,27 +76,29 @@ async fn topics_whose_offsets_are_not_told_or_that_are_not_created_say_why() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_whose_coordinators_refuse_say_why() {
-    for (api, operation) in [
-        (Api::FindCoordinator, Operation::FindCoordinator),
-        (Api::OffsetCommit, Operation::OffsetCommit),
-        (Api::OffsetFetch, Operation::OffsetFetch),
-    ] {
-        let (fake, cluster) = cluster_that_refuses(api).await;
-        let mut ends = JoinSet::new();
-        for code in passing(operation) {
-            let cluster = cluster.clone();
-            ends.spawn(in_time(async move {
-                let name = group("last", code);
-                let error = match operation {
-                    Operation::OffsetFetch => {
-                        let found = cluster.committed_offsets(&name, &[("t".into(), 0)], SOON).await;
-                        found.map(drop).unwrap_err()
-                    }
-                    _ => cluster.commit_offsets(&name, &commits(0..1), SOON).await.unwrap_err(),
-                };
-                (code, format!("\"{name}\""), error.kind(), error.to_string())
-            }));
-        }
-        assert_all_time_out(ends, Some(&fake)).await;
+    tokio::join!(
+        time_out(Api::FindCoordinator, Operation::FindCoordinator),
+        time_out(Api::OffsetCommit, Operation::OffsetCommit),
+        time_out(Api::OffsetFetch, Operation::OffsetFetch),
+    );
+}
+
+async fn time_out(api: Api, operation: Operation) {
+    let (fake, cluster) = cluster_that_refuses(api).await;
+    let mut ends = JoinSet::new();
+    for code in passing(operation) {
+        let cluster = cluster.clone();
+        ends.spawn(in_time(async move {
+            let name = group("last", code);
+            let error = match operation {
+                Operation::OffsetFetch => {
+                    let found = cluster.committed_offsets(&name, &[("t".into(), 0)], SOON).await;
+                    found.map(drop).unwrap_err()
+                }
+                _ => cluster.commit_offsets(&name, &commits(0..1), SOON).await.unwrap_err(),
+            };
+            (code, format!("\"{name}\""), error.kind(), error.to_string())
+        }));
     }
+    assert_all_time_out(ends, Some(&fake)).await;
 }

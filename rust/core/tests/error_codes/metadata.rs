@@ -1,7 +1,5 @@
 //! Metadata: what is said of a topic once, what is said of it for good, and what is said of the whole answer.
 
-use std::time::Instant;
-
 use kafka_fast::cluster::{Cluster, Purpose, TopicError};
 use kafka_fast::error::ErrorKind;
 use kafka_fast::wire::{ErrorCode, Operation, Treatment};
@@ -83,17 +81,6 @@ async fn a_topic_that_stays_away_is_missing_or_waited_for_as_the_table_says() {
             other => panic!("{code}: nobody who looks at metadata knows {other:?}"),
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_topic_is_waited_for_five_seconds() {
-    let fake = FakeKafka::start(1).await;
-    let cluster = Cluster::connect(&conf(&fake)).await.unwrap();
-    let begin = Instant::now();
-    let error = in_time(cluster.topic("t", 2 * WITHIN)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
-    // The last look is less than the longest pause before.
-    assert!(begin.elapsed() >= Duration::from_millis(4500), "{:?}", begin.elapsed());
 }
 
 /// The bootstrap address is none of the brokers: whether it is asked again is seen.
