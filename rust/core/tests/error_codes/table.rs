@@ -1,5 +1,6 @@
-//! The table against what Kafka's own client does; that the two agree on what may be tried again `wire_oracle` sees. A change
-//! of a treatment is a change here.
+//! The table against what Kafka's own client does, code by code. A change of a treatment is a change here.
+
+use kafka_protocol::ResponseError;
 
 use super::*;
 
@@ -15,6 +16,20 @@ fn the_metadata_is_asked_for_when_it_is_stale() {
     for code in codes() {
         let is_stale = STALE.contains(&code.0) || STALE_TO_US.contains(&code.0);
         assert_eq!(code.refresh_metadata(), is_stale, "{code}");
+    }
+}
+
+/// Whether the same request may succeed later: Kafka's `RetriableException`s and the four that are at the broker's fault. Of
+/// codes newer than kafka-protocol's the three we know do not pass.
+fn may_pass(code: ErrorCode) -> bool {
+    let at_the_brokers_fault = [-1, 8, 51, 129];
+    match code.0 {
+        134..=136 => false,
+        9999 => true,
+        number => {
+            let theirs = ResponseError::try_from_code(number).expect("not success");
+            theirs.is_retriable() || at_the_brokers_fault.contains(&number)
+        }
     }
 }
 
@@ -45,8 +60,8 @@ fn each_operation_treats_each_code_as_it_should() {
             let is_stale = STALE.contains(&code.0) || STALE_TO_US.contains(&code.0);
             let usual = match operation {
                 Operation::Fetch => Treatment::Refresh,
-                Operation::InitProducerId if !code.retriable() => Treatment::GoWithout,
-                _ if !code.retriable() => Treatment::Fatal,
+                Operation::InitProducerId if !may_pass(code) => Treatment::GoWithout,
+                _ if !may_pass(code) => Treatment::Fatal,
                 Operation::OffsetCommit | Operation::OffsetFetch => Treatment::Rediscover,
                 Operation::ListOffsets | Operation::CreateTopics => Treatment::Refresh,
                 Operation::Produce if is_stale => Treatment::Refresh,
