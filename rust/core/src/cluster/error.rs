@@ -39,6 +39,14 @@ pub enum ConnectError {
         /// What happened to the request.
         error: CallError,
     },
+    /// A broker answered, and named no broker of the cluster.
+    #[error("{broker} answered, but named no brokers{}. {NOBODY_ADVICE}", because(*.code))]
+    Nobody {
+        /// The broker asked last.
+        broker: BrokerAddress,
+        /// Its error; `NONE` of a broker that has not joined its cluster yet.
+        code: ErrorCode,
+    },
     /// The brokers the cluster names cannot be reached from here.
     #[error(
         "Bootstrap {bootstrap} answered, but the cluster advertises broker {node} as {advertised}, which this \
@@ -66,9 +74,15 @@ impl ConnectError {
                 refusal.or(errors.first()).map_or(ErrorKind::Unreachable, |e| e.kind())
             }
             Self::NoMetadata { error, .. } => error.kind(),
-            Self::NoAnswer { .. } | Self::Advertised { .. } => ErrorKind::Unreachable,
+            Self::NoAnswer { .. } | Self::Advertised { .. } | Self::Nobody { .. } => ErrorKind::Unreachable,
         }
     }
+}
+
+const NOBODY_ADVICE: &str = "Is it still starting, or cut off from its cluster? Its log may say why";
+
+fn because(code: ErrorCode) -> String {
+    if code.is_ok() { String::new() } else { format!(": {code}") }
 }
 
 /// A listener of SASL tells its versions to everybody, and closes the connection at the next request of somebody unknown.

@@ -123,3 +123,38 @@ async fn an_answer_that_is_refused_as_a_whole_is_treated_as_the_table_says() {
     })
     .await;
 }
+
+/// The first answer that a client gets is refused as a whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_answer_that_is_refused_does_what_the_table_says() {
+    with_a_cluster_each(|code| async move {
+        let fake = FakeKafka::start(1).await;
+        let mut refused = false;
+        fake.on(Api::Metadata, move |_| {
+            if std::mem::replace(&mut refused, true) { Deed::default() } else { Deed::code(code.0) }
+        });
+        let connected = Cluster::connect(&conf(&fake)).await;
+        if code.treatment(Operation::Metadata) == Treatment::Fatal {
+            let text = connected.unwrap_err().to_string();
+            assert!(text.contains(&code.to_string()) && text.contains(&fake.address()), "{code}: {text}");
+        } else {
+            assert_eq!(connected.unwrap_or_else(|e| panic!("{code}: {e}")).nodes(), [1]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_names_nobody_is_named() {
+    let fake = FakeKafka::start(1).await;
+    fake.hide(1);
+    let mut conf = conf(&fake);
+    conf.metadata_timeout = Duration::from_millis(500);
+    let connect = async || in_time(Cluster::connect(&conf)).await.unwrap_err().to_string();
+    let start = format!("{} answered, but named no brokers", fake.address());
+    let text = connect().await;
+    assert!(text.starts_with(&format!("{start}. Is it still starting")), "{text}");
+    fake.on(Api::Metadata, |_| Deed::code(ErrorCode::UNKNOWN_SERVER_ERROR.0));
+    let text = connect().await;
+    assert!(text.starts_with(&format!("{start}: UNKNOWN_SERVER_ERROR. Is it")), "{text}");
+}
