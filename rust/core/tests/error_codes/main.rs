@@ -126,7 +126,7 @@ async fn a_producer_does_what_the_table_says() {
     let fake = cluster_that_refuses_once(Api::Produce, -1).await;
     let mut conf = conf(&fake);
     // Both records of a topic in one batch.
-    conf.set("linger.ms", "2000").unwrap();
+    conf.set("linger.ms", "500").unwrap();
     let producer = Producer::connect(conf).await.unwrap();
     let mut ids = Vec::new();
     for code in codes() {
