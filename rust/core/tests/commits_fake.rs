@@ -286,9 +286,10 @@ async fn what_no_repetition_mends_is_said_at_once() {
         let written = cluster.commit_offsets(GROUP, &commits(5, 0..3), 10 * SEC).await.unwrap_err();
         let read = cluster.committed_offsets(GROUP, &[("a".into(), 0)], 10 * SEC).await.unwrap_err();
         assert!(begin.elapsed() < SEC, "{code}");
-        assert_eq!(written.to_string(), read.to_string());
-        assert!(written.to_string().starts_with(&start), "{written}");
-        assert_eq!(written.kind(), kind);
+        for error in [written, read] {
+            assert!(error.to_string().starts_with(&start), "{error}");
+            assert_eq!(error.kind(), kind);
+        }
     }
     shared.0.lock().coordinator = -1;
     let error = cluster.commit_offsets("group", &commits(5, 0..3), SEC / 2).await;

@@ -11,6 +11,7 @@ use super::race::race;
 use super::{Inner, Purpose};
 use crate::net::{BackOff, CallError};
 use crate::wire::messages::{MetadataRequest, MetadataResponse};
+use crate::wire::{ErrorCode, Operation, Treatment};
 
 /// The next bootstrap broker is asked when one has not answered for this long.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -29,6 +30,7 @@ pub(super) async fn bootstrap(inner: &Arc<Inner>, within: Duration) -> Result<()
     let deadline = Instant::now() + within;
     let mut wait = BackOff::RECONNECT;
     let mut errors: Vec<(Arc<Node>, CallError)>;
+    let mut nobody = None;
     loop {
         match ask_seeds(inner, deadline).await {
             Ok((seed, response)) if !response.brokers.is_empty() => {
@@ -36,7 +38,15 @@ pub(super) async fn bootstrap(inner: &Arc<Inner>, within: Duration) -> Result<()
                 return verify(inner, &seed, deadline).await;
             }
             // A broker that is still starting knows nobody.
-            Ok(_) => errors = Vec::new(),
+            Ok((seed, response)) => {
+                errors = Vec::new();
+                let (broker, code) = (seed.address.clone(), ErrorCode(response.error_code));
+                let error = ConnectError::Nobody { broker, code };
+                if code.treatment(Operation::Metadata) == Treatment::Fatal {
+                    return Err(error);
+                }
+                nobody = Some(error);
+            }
             Err(e) => errors = e,
         }
         let hopeless = |(_, e): &(_, CallError)| matches!(e, CallError::Connect(e) if e.is_definite());
@@ -45,7 +55,10 @@ pub(super) async fn bootstrap(inner: &Arc<Inner>, within: Duration) -> Result<()
         let over = left.is_zero();
         let unknown = errors.iter().any(|(_, e)| matches!(e, CallError::Connect(e) if e.is_about_the_user()));
         if over || unknown || (!errors.is_empty() && errors.iter().all(hopeless)) {
-            return Err(no_answer(errors, over.then_some(within)));
+            return Err(match nobody {
+                Some(error) if errors.is_empty() => error,
+                _ => no_answer(errors, over.then_some(within)),
+            });
         }
         sleep(wait.fail().min(left)).await;
     }

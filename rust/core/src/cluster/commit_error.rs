@@ -1,5 +1,6 @@
 //! Why offsets of a group were not committed or read, in words that say what to do.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +64,7 @@ pub enum CommitError {
         code: ErrorCode,
     },
     /// The broker refuses for another reason.
-    #[error("{broker} keeps no offsets of group \"{group}\": {code}")]
+    #[error("{broker} keeps no offsets of group \"{group}\": {code}{}. Look into its log, or set mirror off", Said(.at))]
     Refused {
         /// The group.
         group: Arc<str>,
@@ -71,6 +72,8 @@ pub enum CommitError {
         broker: Arc<str>,
         /// Its error.
         code: ErrorCode,
+        /// The first topic and partition it was said of; `None` when it was said of the whole request.
+        at: Option<(Arc<str>, i32)>,
     },
     /// A broker that does not speak what this takes.
     #[error("No offsets of group \"{group}\" can be kept in Kafka: {error}")]
@@ -95,9 +98,23 @@ pub enum CommitError {
     Closed,
 }
 
+/// Of which partition it was said, if of one.
+struct Said<'a>(&'a Option<(Arc<str>, i32)>);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |(topic, partition)| write!(f, ", said of {topic}/{partition}"))
+    }
+}
+
 impl CommitError {
     /// What a code means that no repetition mends.
-    pub(super) fn of(group: Arc<str>, broker: Arc<str>, code: ErrorCode) -> Self {
+    pub(super) fn of(
+        group: Arc<str>,
+        broker: Arc<str>,
+        code: ErrorCode,
+        at: Option<(Arc<str>, i32)>,
+    ) -> Self {
         match code {
             ErrorCode::GROUP_AUTHORIZATION_FAILED => Self::GroupNotAuthorized { group, broker },
             // All that a coordinator says to who is not, or no longer, the member it claims to be. UNSUPPORTED_VERSION:
@@ -110,14 +127,19 @@ impl CommitError {
             | ErrorCode::STALE_MEMBER_EPOCH
             | ErrorCode::UNSUPPORTED_VERSION => Self::InUse { group, broker, code },
             ErrorCode::GROUP_ID_NOT_FOUND => Self::OtherKind { group, broker, code },
-            code => Self::Refused { group, broker, code },
+            code => Self::Refused { group, broker, code, at },
         }
     }
 
     /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::GroupNotAuthorized { .. } | Self::TopicNotAuthorized { .. } => ErrorKind::Authorization,
+            Self::GroupNotAuthorized { .. }
+            | Self::TopicNotAuthorized { .. }
+            | Self::Refused {
+                code: ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+                ..
+            } => ErrorKind::Authorization,
             Self::InUse { .. } | Self::OtherKind { .. } | Self::Refused { .. } => ErrorKind::Group,
             Self::Unsupported { error, .. } => error.kind(),
             Self::Timeout { .. } => ErrorKind::Timeout,

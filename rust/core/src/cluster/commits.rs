@@ -226,7 +226,9 @@ impl Talk<'_> {
                     treatment => {
                         // UNKNOWN_SERVER_ERROR is how Kafka 4 says that the whole is too large for its batch; before it
                         // said so. It may be anything else, too.
-                        again.push(*i, self.judge(Operation::OffsetCommit, &broker, code)?);
+                        let at = (&commits[*i].topic, commits[*i].partition);
+                        let code = self.judge(Operation::OffsetCommit, &broker, code, Some(at))?;
+                        again.push(*i, format_args!("{broker} answered {code}"));
                         again.halve |= treatment == Treatment::Split;
                     }
                 }
@@ -345,8 +347,9 @@ impl Talk<'_> {
         answer: &OffsetFetchResponse,
     ) -> Result<Result<Vec<CommittedOffset>, Arc<str>>, CommitError> {
         if answer.error_code != 0 {
-            let code = self.judge(Operation::OffsetFetch, broker, ErrorCode(answer.error_code))?;
-            return Ok(Err(code.to_string().into()));
+            let code = ErrorCode(answer.error_code);
+            let code = self.judge(Operation::OffsetFetch, broker, code, None)?;
+            return Ok(Err(format!("{broker} answered {code}").into()));
         }
         let answers: HashMap<(&str, i32), _> = (answer.topics.iter())
             .flat_map(|t| t.partitions.iter().map(|p| ((&*t.name, p.partition_index), p)))
@@ -362,7 +365,9 @@ impl Talk<'_> {
                 return Err(CommitError::TopicNotAuthorized { group, topic, broker });
             }
             if code.treatment(Operation::OffsetFetch) != Treatment::Done {
-                return Ok(Err(self.judge(Operation::OffsetFetch, broker, code)?.to_string().into()));
+                let at = Some((topic, *partition));
+                let code = self.judge(Operation::OffsetFetch, broker, code, at)?;
+                return Ok(Err(format!("{broker} answered {code} for {topic}/{partition}").into()));
             }
             let there = p.error_code == 0 && p.committed_offset >= 0;
             found.push(CommittedOffset {

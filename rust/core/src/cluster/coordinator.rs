@@ -57,11 +57,14 @@ pub(super) struct Talk<'a> {
     deadline: Instant,
     within: Duration,
     pause: BackOff,
+    /// Why the last try that ended failed.
+    before: Option<Arc<str>>,
 }
 
 impl<'a> Talk<'a> {
     pub(super) fn new(cluster: &'a Cluster, group: &str, within: Duration) -> Self {
-        Self { cluster, group: group.into(), deadline: Instant::now() + within, within, pause: TRY_AGAIN }
+        let deadline = Instant::now() + within;
+        Self { cluster, group: group.into(), deadline, within, pause: TRY_AGAIN, before: None }
     }
 
     /// Asks the coordinator until somebody answers, and says who did.
@@ -74,7 +77,7 @@ impl<'a> Talk<'a> {
                 self.find().await?;
                 continue;
             };
-            let broker = self.address(node);
+            let broker = self.cluster.name_of(node);
             let timeout = self.cluster.inner().request_timeout;
             let called = self.cluster.call(node, Purpose::Group, request, timeout);
             // Our time may be shorter than what makes a broker count as dead.
@@ -90,7 +93,7 @@ impl<'a> Talk<'a> {
                     }
                     error.to_string().into()
                 }
-                Err(_) => format!("{broker} did not answer {:?}", R::KEY).into(),
+                Err(_) => self.out_of_time(&format!("{broker} did not answer {:?}", R::KEY)),
             };
             self.cluster.inner().coordinators.forget(&self.group);
             self.again(&why).await?;
@@ -105,7 +108,8 @@ impl<'a> Talk<'a> {
                 return Ok(());
             }
             Ok(Ok((broker, answer))) => {
-                let code = self.judge(Operation::FindCoordinator, &broker, ErrorCode(answer.error_code))?;
+                let code = ErrorCode(answer.error_code);
+                let code = self.judge(Operation::FindCoordinator, &broker, code, None)?;
                 format!("{broker} names no coordinator: {code}").into()
             }
             Ok(Err(CallError::Closed)) => return Err(CommitError::Closed),
@@ -113,7 +117,7 @@ impl<'a> Talk<'a> {
                 return Err(CommitError::Unsupported { group: self.group.clone(), error });
             }
             Ok(Err(error)) => error.to_string().into(),
-            Err(_) => "no broker said who the coordinator is".into(),
+            Err(_) => self.out_of_time("no broker said who the coordinator is"),
         };
         self.again(&why).await
     }
@@ -154,22 +158,26 @@ impl<'a> Talk<'a> {
     /// The coordinator, host:port, as far as is known.
     pub(super) fn broker(&self) -> Arc<str> {
         let node = self.cluster.inner().coordinators.of(&self.group);
-        node.map_or_else(|| "the coordinator".into(), |node| self.address(node))
-    }
-
-    fn address(&self, node: i32) -> Arc<str> {
-        let address = self.cluster.inner().pool.node(node).map(|n| n.address.to_string());
-        address.unwrap_or_else(|| format!("broker {node}")).into()
+        node.map_or_else(|| "the coordinator".into(), |node| self.cluster.name_of(node))
     }
 
     /// It answered to the point: the next pause is a short one again.
     pub(super) fn went_well(&mut self) {
         self.pause.reset();
+        self.before = None;
+    }
+
+    /// The last try may have been a short one: what the one before failed with says more.
+    fn out_of_time(&self, why: &str) -> Arc<str> {
+        self.before
+            .as_ref()
+            .map_or_else(|| why.into(), |before| format!("{why}; before that: {before}").into())
     }
 
     /// Waits before the next try, if there is time for one.
     pub(super) async fn again(&mut self, why: &Arc<str>) -> Result<(), CommitError> {
         let again = Instant::now() + self.pause.fail();
+        self.before = Some(why.clone());
         if again >= self.deadline {
             let (group, within, error) = (self.group.clone(), self.within, why.clone());
             return Err(CommitError::Timeout { group, within, error });
@@ -178,12 +186,13 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    /// Gives the code back when the same request may succeed later.
+    /// Gives the code back when the same request may succeed later. `at`: the topic and the partition it was said of.
     pub(super) fn judge(
         &self,
         operation: Operation,
         broker: &Arc<str>,
         code: ErrorCode,
+        at: Option<(&Arc<str>, i32)>,
     ) -> Result<ErrorCode, CommitError> {
         match code.treatment(operation) {
             // While a coordinator loads it is the one, and so it is when it finds a request too large.
@@ -193,7 +202,10 @@ impl<'a> Talk<'a> {
             Treatment::Done | Treatment::Rediscover | Treatment::Split => {
                 self.cluster.inner().coordinators.forget(&self.group)
             }
-            _ => return Err(CommitError::of(self.group.clone(), broker.clone(), code)),
+            _ => {
+                let at = at.map(|(topic, partition)| (topic.clone(), partition));
+                return Err(CommitError::of(self.group.clone(), broker.clone(), code, at));
+            }
         }
         Ok(code)
     }

@@ -39,6 +39,14 @@ pub enum ConnectError {
         /// What happened to the request.
         error: CallError,
     },
+    /// A broker answered, and named no broker of the cluster.
+    #[error("{broker} answered, but named no brokers{}. {NOBODY_ADVICE}", because(*.code))]
+    Nobody {
+        /// The broker asked last.
+        broker: BrokerAddress,
+        /// Its error; `NONE` of a broker that has not joined its cluster yet.
+        code: ErrorCode,
+    },
     /// The brokers the cluster names cannot be reached from here.
     #[error(
         "Bootstrap {bootstrap} answered, but the cluster advertises broker {node} as {advertised}, which this \
@@ -66,9 +74,15 @@ impl ConnectError {
                 refusal.or(errors.first()).map_or(ErrorKind::Unreachable, |e| e.kind())
             }
             Self::NoMetadata { error, .. } => error.kind(),
-            Self::NoAnswer { .. } | Self::Advertised { .. } => ErrorKind::Unreachable,
+            Self::NoAnswer { .. } | Self::Advertised { .. } | Self::Nobody { .. } => ErrorKind::Unreachable,
         }
     }
+}
+
+const NOBODY_ADVICE: &str = "Is it still starting, or cut off from its cluster? Its log may say why";
+
+fn because(code: ErrorCode) -> String {
+    if code.is_ok() { String::new() } else { format!(": {code}") }
 }
 
 /// A listener of SASL tells its versions to everybody, and closes the connection at the next request of somebody unknown.
@@ -114,7 +128,10 @@ pub enum TopicError {
         topic: Arc<str>,
     },
     /// The broker does not let us see it.
-    #[error("This user may not DESCRIBE topic \"{topic}\" (TOPIC_AUTHORIZATION_FAILED)")]
+    #[error(
+        "This user may not DESCRIBE topic \"{topic}\" (TOPIC_AUTHORIZATION_FAILED): grant it (kafka-acls.sh --add --operation \
+         Describe --topic {topic} ...)"
+    )]
     NotAuthorized {
         /// The topic.
         topic: Arc<str>,
@@ -127,7 +144,7 @@ pub enum TopicError {
         /// How long was waited.
         within: Duration,
     },
-    /// No broker answered in time.
+    /// No broker answered in time, or all that it said was a code that should pass.
     #[error("No metadata of topic \"{topic}\" within {}: {}", Span(*.within), .error.as_deref().unwrap_or("no broker answered"))]
     Timeout {
         /// The topic.
@@ -137,6 +154,16 @@ pub enum TopicError {
         /// What the last try failed with.
         error: Option<Arc<str>>,
     },
+    /// It was not created in time, or nobody said so.
+    #[error("Topic \"{topic}\" was not created within {}, as far as is known: {error}", Span(*.within))]
+    NotCreated {
+        /// The topic.
+        topic: Arc<str>,
+        /// How long was tried.
+        within: Duration,
+        /// What the last try failed with.
+        error: Arc<str>,
+    },
     /// The topic to create is there already.
     #[error("Topic \"{topic}\" exists already")]
     Exists {
@@ -144,7 +171,7 @@ pub enum TopicError {
         topic: Arc<str>,
     },
     /// The broker refused to create or describe it.
-    #[error("Topic \"{topic}\": {code}{}", .message.as_deref().map_or(String::new(), |m| format!(" ({m})")))]
+    #[error("Topic \"{topic}\": {code}{}", refusal(topic, *.code, .message.as_deref()))]
     Refused {
         /// The topic.
         topic: Arc<str>,
@@ -158,6 +185,27 @@ pub enum TopicError {
     Closed,
 }
 
+/// The broker's words, and what to do.
+fn refusal(topic: &str, code: ErrorCode, message: Option<&str>) -> String {
+    let message = message.filter(|message| !message.is_empty());
+    let words = message.map_or(String::new(), |message| format!(" ({message})"));
+    if is_forbidden(code) {
+        format!(
+            "{words}: grant CREATE on the topic (kafka-acls.sh --add --operation Create --topic {topic} ...)"
+        )
+    } else if message.is_some() {
+        // It says what is wrong.
+        words
+    } else {
+        ". The log of the broker may say why".to_owned()
+    }
+}
+
+/// Whether the code says that this user may not.
+const fn is_forbidden(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED)
+}
+
 impl TopicError {
     /// The class of the error.
     pub const fn kind(&self) -> ErrorKind {
@@ -165,7 +213,8 @@ impl TopicError {
             Self::IllegalName(_) => ErrorKind::InvalidTopic,
             Self::Unknown { .. } => ErrorKind::UnknownTopic,
             Self::NotAuthorized { .. } => ErrorKind::Authorization,
-            Self::NoLeader { .. } | Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Refused { code, .. } if is_forbidden(*code) => ErrorKind::Authorization,
+            Self::NoLeader { .. } | Self::Timeout { .. } | Self::NotCreated { .. } => ErrorKind::Timeout,
             Self::Exists { .. } | Self::Refused { .. } => ErrorKind::InvalidArgument,
             Self::Closed => ErrorKind::Closed,
         }
@@ -189,12 +238,14 @@ pub enum OffsetsError {
         error: Arc<str>,
     },
     /// The leader refused.
-    #[error("Offset of {topic}/{partition}: {code}")]
+    #[error("{broker} does not say where {topic}/{partition} begins and ends: {code}. {}", ends_advice(*.code, topic))]
     Refused {
         /// The topic.
         topic: Arc<str>,
         /// The partition.
         partition: i32,
+        /// The leader, host:port.
+        broker: Arc<str>,
         /// The broker's error.
         code: ErrorCode,
     },
@@ -203,12 +254,20 @@ pub enum OffsetsError {
     Closed,
 }
 
+fn ends_advice(code: ErrorCode, topic: &str) -> String {
+    if is_forbidden(code) {
+        format!("Grant DESCRIBE on the topic (kafka-acls.sh --add --operation Describe --topic {topic} ...)")
+    } else {
+        "The log of the broker may say why".to_owned()
+    }
+}
+
 impl OffsetsError {
     /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Timeout { .. } => ErrorKind::Timeout,
-            Self::Refused { code: ErrorCode::TOPIC_AUTHORIZATION_FAILED, .. } => ErrorKind::Authorization,
+            Self::Refused { code, .. } if is_forbidden(*code) => ErrorKind::Authorization,
             Self::Refused { .. } => ErrorKind::Protocol,
             Self::Closed => ErrorKind::Closed,
         }

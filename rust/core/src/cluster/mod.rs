@@ -230,14 +230,17 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<R::Response, CallError> {
         let deadline = Instant::now() + timeout;
-        let no_connection = || {
-            let address = self.inner().pool.node(node).map(|n| n.address.to_string());
-            let broker = address.unwrap_or_else(|| format!("broker {node}")).into();
-            CallError::NoConnection { api: R::KEY, broker, after: timeout }
-        };
+        let no_connection =
+            || CallError::NoConnection { api: R::KEY, broker: self.name_of(node), after: timeout };
         let connection =
             timeout_at(deadline, self.connection(node, purpose)).await.map_err(|_| no_connection())??;
         connection.call(request, deadline.saturating_duration_since(Instant::now())).await
+    }
+
+    /// What a broker is called in errors: host:port, as far as is known.
+    fn name_of(&self, node: i32) -> Arc<str> {
+        let address = self.inner().pool.node(node).map(|n| n.address.to_string());
+        address.unwrap_or_else(|| format!("broker {node}")).into()
     }
 
     /// A request that any broker can answer: asked one after the other until one may have received it, within `timeout` in

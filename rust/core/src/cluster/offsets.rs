@@ -101,7 +101,11 @@ impl Cluster {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.refresh(&names, left).await {
                 Err(super::TopicError::Closed) => return Err(OffsetsError::Closed),
-                Err(e) => open.iter().for_each(|i| drop(why.insert(*i, e.to_string().into()))),
+                Err(e) => {
+                    for i in &open {
+                        why.entry(*i).or_insert_with(|| e.to_string().into());
+                    }
+                }
                 Ok(()) => {}
             }
         }
@@ -124,20 +128,25 @@ impl Cluster {
                 let timeout = cluster.inner().request_timeout;
                 let called = cluster.call(node, Purpose::Control, &request, timeout);
                 // The caller's time may be shorter than what makes a broker count as dead.
-                let answer = match timeout_at(deadline, called).await {
-                    Ok(Ok(response)) => Ok(response),
-                    Ok(Err(e)) => Err(e.to_string().into()),
-                    Err(_) => Err(Arc::from("the broker did not answer")),
-                };
-                (group, answer)
+                (node, group, timeout_at(deadline, called).await)
             });
         }
         while let Some(done) = asked.join_next().await {
             // A task ends otherwise only with the runtime.
-            let Ok((group, answer)) = done else { return Err(OffsetsError::Closed) };
+            let Ok((node, group, answer)) = done else { return Err(OffsetsError::Closed) };
             match answer {
-                Ok(response) => take(queries, &group, &response, found, why)?,
-                Err(e) => group.iter().for_each(|(i, _)| drop(why.insert(*i, Arc::clone(&e)))),
+                Ok(Ok(response)) => take(queries, &group, &self.name_of(node), &response, found, why)?,
+                Ok(Err(e)) => {
+                    let e: Arc<str> = e.to_string().into();
+                    group.iter().for_each(|(i, _)| drop(why.insert(*i, Arc::clone(&e))));
+                }
+                // The last try may have been a short one: what the one before failed with says more.
+                Err(_) => {
+                    let silence: Arc<str> = format!("{} did not answer", self.name_of(node)).into();
+                    for (i, _) in &group {
+                        why.entry(*i).or_insert_with(|| silence.clone());
+                    }
+                }
             }
         }
         Ok(())
@@ -195,6 +204,7 @@ fn request(
 fn take(
     queries: &[OffsetQuery],
     group: &[(usize, i32)],
+    broker: &Arc<str>,
     response: &ListOffsetsResponse,
     found: &mut [Option<ListedOffset>],
     why: &mut HashMap<usize, Arc<str>>,
@@ -215,10 +225,10 @@ fn take(
                     });
                 }
                 // Whoever asks looks for the leaders before every try.
-                Treatment::Refresh => drop(why.insert(*i, code.name().into())),
+                Treatment::Refresh => drop(why.insert(*i, format!("{broker} answered {code}").into())),
                 _ => {
                     let OffsetQuery { topic, partition, .. } = queries[*i].clone();
-                    return Err(OffsetsError::Refused { topic, partition, code });
+                    return Err(OffsetsError::Refused { topic, partition, broker: broker.clone(), code });
                 }
             }
         }

@@ -42,8 +42,10 @@ impl Cluster {
         let begin = Instant::now();
         let deadline = begin + timeout;
         let mut pause = LOOK_AGAIN;
+        let mut before = None;
         loop {
-            let code = self.ask(&name, true, deadline, timeout).await?;
+            let code = self.ask(&name, true, deadline, timeout, before).await?;
+            before = Some(code);
             let unknown = is_unknown(code);
             let meta = self.cached_topic(&name);
             match check(&name, code)? {
@@ -63,6 +65,10 @@ impl Cluster {
             if again >= deadline {
                 return match self.cached_topic(&name) {
                     Some(meta) if meta.has_a_leader() => Ok(meta),
+                    None if !code.is_ok() => {
+                        let error = Some(code.to_string().into());
+                        Err(TopicError::Timeout { topic: name, within: timeout, error })
+                    }
                     _ => Err(TopicError::NoLeader { topic: name, within: timeout }),
                 };
             }
@@ -85,8 +91,10 @@ impl Cluster {
         let deadline = Instant::now() + timeout;
         let mut pause = LOOK_AGAIN;
         let mut unknown = 0;
+        let mut before = None;
         loop {
-            let code = self.ask(&name, false, deadline, timeout).await?;
+            let code = self.ask(&name, false, deadline, timeout, before).await?;
+            before = Some(code);
             check(&name, code)?;
             if let Some(meta) = self.cached_topic(&name) {
                 return Ok(Some(meta));
@@ -97,7 +105,7 @@ impl Cluster {
                 return Ok(None);
             }
             if again >= deadline {
-                let error = Some(code.name().into());
+                let error = Some(code.to_string().into());
                 return Err(TopicError::Timeout { topic: name, within: timeout, error });
             }
             sleep_until(again).await;
@@ -108,20 +116,21 @@ impl Cluster {
     pub async fn refresh(&self, names: &[Arc<str>], timeout: Duration) -> Result<(), TopicError> {
         let asked = self.inner().wishes.wait(names.to_vec(), false, Instant::now() + timeout).await;
         let topic = || names.first().cloned().unwrap_or_else(|| "".into());
-        asked.map(drop).map_err(|e| wish_error(e, topic(), timeout))
+        asked.map(drop).map_err(|e| wish_error(e, topic(), timeout, None))
     }
 
-    /// What a broker says about a topic now.
+    /// What a broker says about a topic now. `before`: what was said the last time.
     async fn ask(
         &self,
         name: &Arc<str>,
         create: bool,
         deadline: Instant,
         timeout: Duration,
+        before: Option<ErrorCode>,
     ) -> Result<ErrorCode, TopicError> {
         match self.inner().wishes.wait(vec![name.clone()], create, deadline).await {
             Ok(codes) => Ok(codes.get(name).copied().unwrap_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
-            Err(e) => Err(wish_error(e, name.clone(), timeout)),
+            Err(e) => Err(wish_error(e, name.clone(), timeout, before)),
         }
     }
 
@@ -141,6 +150,7 @@ impl Cluster {
         let deadline = Instant::now() + timeout;
         let mut pause = LOOK_AGAIN;
         let mut maybe_created = false;
+        let mut before: Option<Arc<str>> = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let request = CreateTopicsRequest {
@@ -155,22 +165,29 @@ impl Cluster {
             };
             let error: Arc<str> = match self.call_controller(&request, left).await {
                 Ok(response) => {
-                    let result = response.topics.into_iter().find(|t| t.name == name).unwrap_or_default();
+                    let result = response.topics.into_iter().find(|t| t.name == name);
                     match creation(&name, result, &mut maybe_created)? {
                         None => return Ok(()),
-                        Some(code) => code.name().into(),
+                        Some(why) => why,
                     }
                 }
                 Err(CallError::Closed) => return Err(TopicError::Closed),
                 Err(e) => {
                     maybe_created |= e.possibly_written();
-                    e.to_string().into()
+                    // The last try may have been a short one: what the one before failed with says more.
+                    match &before {
+                        Some(before) if Instant::now() >= deadline => {
+                            format!("{e}; before that: {before}").into()
+                        }
+                        _ => e.to_string().into(),
+                    }
                 }
             };
             let again = Instant::now() + pause.fail();
             if again >= deadline {
-                return Err(TopicError::Timeout { topic: name, within: timeout, error: Some(error) });
+                return Err(TopicError::NotCreated { topic: name, within: timeout, error });
             }
+            before = Some(error);
             sleep_until(again).await;
             // The controller may be another one now; without an answer the loop goes on with what is known.
             let _ = self.inner().wishes.wait(Vec::new(), false, deadline).await;
@@ -191,21 +208,25 @@ impl Cluster {
     }
 }
 
-/// Whether the topic was created (`None`), or a code to try again with.
+/// Whether the topic was created (`None`), or why to try again.
 fn creation(
     name: &Arc<str>,
-    result: CreatableTopicResult,
+    result: Option<CreatableTopicResult>,
     maybe_created: &mut bool,
-) -> Result<Option<ErrorCode>, TopicError> {
+) -> Result<Option<Arc<str>>, TopicError> {
     let topic = name.clone();
+    let Some(result) = result else {
+        *maybe_created = true;
+        return Ok(Some("the broker did not say what became of it".into()));
+    };
     let code = ErrorCode(result.error_code);
     match code.treatment(Operation::CreateTopics) {
         Treatment::Done => Ok(None),
         Treatment::DoneIfTried if *maybe_created => Ok(None),
         Treatment::DoneIfTried => Err(TopicError::Exists { topic }),
         Treatment::Refresh => {
-            *maybe_created |= code == ErrorCode::REQUEST_TIMED_OUT;
-            Ok(Some(code))
+            *maybe_created |= matches!(code, ErrorCode::REQUEST_TIMED_OUT | ErrorCode::UNKNOWN_SERVER_ERROR);
+            Ok(Some(code.to_string().into()))
         }
         _ => Err(TopicError::Refused { topic, code, message: result.error_message }),
     }
@@ -227,9 +248,31 @@ fn check(name: &Arc<str>, code: ErrorCode) -> Result<(), TopicError> {
     }
 }
 
-fn wish_error(error: WishError, topic: Arc<str>, within: Duration) -> TopicError {
-    match error {
-        WishError::Closed => TopicError::Closed,
-        WishError::Timeout(error) => TopicError::Timeout { topic, within, error },
+/// `before`: what a broker said before this look, which may have been a short one.
+fn wish_error(error: WishError, topic: Arc<str>, within: Duration, before: Option<ErrorCode>) -> TopicError {
+    match (error, before.filter(|code| !code.is_ok())) {
+        (WishError::Closed, _) => TopicError::Closed,
+        (WishError::Timeout(None), Some(code)) if is_unknown(code) => TopicError::Unknown { topic },
+        (WishError::Timeout(None), Some(code)) => {
+            TopicError::Timeout { topic, within, error: Some(code.to_string().into()) }
+        }
+        (WishError::Timeout(error), _) => TopicError::Timeout { topic, within, error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_creation_that_nothing_is_said_of_is_in_doubt() {
+        let (name, mut maybe_created) = (Arc::from("t"), false);
+        let again = creation(&name, None, &mut maybe_created).unwrap();
+        assert!(again.is_some() && maybe_created);
+        let error_code = ErrorCode::TOPIC_ALREADY_EXISTS.0;
+        let exists = || Some(CreatableTopicResult { error_code, ..Default::default() });
+        assert_eq!(creation(&name, exists(), &mut maybe_created).unwrap(), None, "it was we");
+        let error = creation(&name, exists(), &mut false).unwrap_err();
+        assert!(matches!(error, TopicError::Exists { .. }), "{error}");
     }
 }

@@ -31,7 +31,8 @@ pub enum Treatment {
     RetryAWhile,
     /// The batch is sent again with new sequence numbers under a raised producer epoch (KIP-360).
     Renumber,
-    /// In halves. What cannot be halved fails, as `Fatal`.
+    /// In halves. What cannot be halved fails, as `Fatal`; an offset to commit as `FailPartition`, or, where the code may mean
+    /// something else that passes, as `Rediscover`.
     Split,
     /// The log's ends are asked for, and the partition is read on from what they say. When another replica than the leader
     /// said it, the leader is asked instead (KIP-392).
@@ -44,7 +45,8 @@ pub enum Treatment {
     Missing,
     /// The brokers known are forgotten, and the bootstrap brokers are asked (KIP-1102).
     Rebootstrap,
-    /// A success when an earlier try of the same operation may have done it, as `Fatal` otherwise.
+    /// A success when an earlier try of the same operation may have done it: one that was not answered, or answered with
+    /// `REQUEST_TIMED_OUT` or `UNKNOWN_SERVER_ERROR`. As `Fatal` otherwise.
     DoneIfTried,
     /// The producer goes on without an id.
     GoWithout,
@@ -88,15 +90,16 @@ impl Operation {
             (Self::Fetch, _) => Treatment::Refresh,
             // They look for the leader, or the controller, before every further try.
             (Self::ListOffsets | Self::CreateTopics, Treatment::Retry) => Treatment::Refresh,
-            // To ask again is to refresh; any broker answers an InitProducerId.
-            (Self::Metadata | Self::InitProducerId, Treatment::Refresh) => Treatment::Retry,
+            // To ask again is to refresh, or to rediscover; any broker answers an InitProducerId.
+            (Self::Metadata | Self::InitProducerId | Self::FindCoordinator, Treatment::Refresh) => {
+                Treatment::Retry
+            }
             // For at most 20 s if it is retried.
             (Self::InitProducerId, Treatment::Fatal) => Treatment::GoWithout,
             // All that should pass may mean that another broker is the coordinator by now.
-            (
-                Self::FindCoordinator | Self::OffsetCommit | Self::OffsetFetch,
-                Treatment::Retry | Treatment::Refresh,
-            ) => Treatment::Rediscover,
+            (Self::OffsetCommit | Self::OffsetFetch, Treatment::Retry | Treatment::Refresh) => {
+                Treatment::Rediscover
+            }
             _ => general,
         }
     }
@@ -136,7 +139,7 @@ codes! {
     11 STALE_CONTROLLER_EPOCH Fatal,
     12 OFFSET_METADATA_TOO_LARGE Fatal { OffsetCommit: FailPartition },
     13 NETWORK_EXCEPTION Refresh,
-    14 COORDINATOR_LOAD_IN_PROGRESS Retry { FindCoordinator: Retry, OffsetCommit: Retry, OffsetFetch: Retry },
+    14 COORDINATOR_LOAD_IN_PROGRESS Retry { OffsetCommit: Retry, OffsetFetch: Retry },
     15 COORDINATOR_NOT_AVAILABLE Retry,
     16 NOT_COORDINATOR Retry,
     17 INVALID_TOPIC_EXCEPTION Fatal,

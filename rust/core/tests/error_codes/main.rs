@@ -1,10 +1,28 @@
-//! Every code of the table (`wire/error_code.rs`), and one that is newer, against a cluster that answers it once: what the
-//! client does then is what the table says. Each code has a topic of its own, so that all are met at the same time.
+//! Every code of the table (`wire/error_code.rs`), and one that is newer, against a cluster that answers it: what the client
+//! does then is what the table says. Each code has a topic or a group of its own, or, where a request has neither, a cluster,
+//! so that all are met at the same time.
+//!
+//! All operations of the table are walked: Produce, Fetch and ListOffsets here, Metadata in `metadata`, CreateTopics in
+//! `creation`, InitProducerId in `identity`, FindCoordinator, OffsetCommit and OffsetFetch in `groups`; in `lasting` the
+//! refusal never ends. `table` holds the table itself against what Kafka's own client does. `ways` is about answers without
+//! codes that do not come as they should.
+//!
+//! Three requests have codes and no column in the table, since they have no treatment but to fail: ApiVersions, SaslHandshake
+//! and SaslAuthenticate (`net_sasl`). What OffsetForLeaderEpoch is refused with is logged and left. CreatePartitions,
+//! DeleteRecords, DeleteTopics, DescribeCluster, DescribeConfigs, IncrementalAlterConfigs and ListGroups are spoken, but no
+//! operation of the library sends them. That an InitProducerId which should pass is given up after 20 s is not waited for.
 
+mod creation;
+mod groups;
+mod identity;
+mod lasting;
+mod metadata;
+mod table;
 mod ways;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_fast::cluster::{Cluster, Isolation, OffsetAt, OffsetQuery};
@@ -13,6 +31,7 @@ use kafka_fast::wire::{BatchBuilder, ErrorCode, Operation, Treatment};
 use kafka_fast::{Consumer, GroupConf, Producer, Record};
 use kafka_fast_testkit::fake::{Api, Asked, Deed, FakeKafka};
 use kafka_fast_testkit::unique;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// No operation that goes well needs as long.
@@ -77,6 +96,25 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(WITHIN, future).await.expect("it ends in time")
 }
 
+/// Walks the codes that have to have a cluster of their own, some at a time: each takes some sockets.
+async fn with_a_cluster_each<F>(walk: impl Fn(ErrorCode) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let turns = Arc::new(Semaphore::new(16));
+    let mut ends = JoinSet::new();
+    for code in codes() {
+        let (turns, walk) = (Arc::clone(&turns), walk(code));
+        ends.spawn(async move {
+            let _turn = turns.acquire_owned().await.unwrap();
+            in_time(walk).await;
+        });
+    }
+    while let Some(end) = ends.join_next().await {
+        end.unwrap();
+    }
+}
+
 /// An error text that helps: what was answered, and where.
 fn assert_names(text: &str, code: ErrorCode, partition: Option<&str>) {
     let names_it = text.contains(&code.to_string()) && text.contains(&topic(code));
@@ -88,7 +126,7 @@ async fn a_producer_does_what_the_table_says() {
     let fake = cluster_that_refuses_once(Api::Produce, -1).await;
     let mut conf = conf(&fake);
     // Both records of a topic in one batch.
-    conf.set("linger.ms", "2000").unwrap();
+    conf.set("linger.ms", "500").unwrap();
     let producer = Producer::connect(conf).await.unwrap();
     let mut ids = Vec::new();
     for code in codes() {
@@ -138,6 +176,43 @@ async fn a_producer_does_what_the_table_says() {
             eventually(&format!("{code}: a look at the metadata"), is_refreshed).await;
         } else {
             assert!(!is_refreshed(), "{code}: nobody need look at the metadata");
+        }
+    }
+    in_time(producer.close(WITHIN)).await.unwrap();
+}
+
+/// Forty times is more than what may be the batch's own fault is tried. (An election in each refusal spares the back-off.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_tries_thirty_times_or_for_ever_as_the_table_says() {
+    let fake = FakeKafka::start(2).await;
+    codes().for_each(|code| fake.create_topic(&topic(code), 1));
+    let mut refusals: HashMap<String, u32> = HashMap::new();
+    fake.on(Api::Produce, move |asked| {
+        let refusals = refusals.entry(asked.topic.clone()).or_default();
+        *refusals += 1;
+        let code = asked.topic.strip_prefix("code.").expect("all topics have a code").parse().unwrap();
+        if *refusals <= 40 { Deed { elects: true, ..Deed::code(code) } } else { Deed::default() }
+    });
+    let producer = Producer::connect(conf(&fake)).await.unwrap();
+    let mut ends = JoinSet::new();
+    for code in codes() {
+        let treatment = code.treatment(Operation::Produce);
+        if !matches!(treatment, Treatment::Retry | Treatment::Refresh | Treatment::RetryAWhile) {
+            continue;
+        }
+        let id = producer.topic(&topic(code)).await.unwrap();
+        let sent = producer.try_append_tracked(id, Some(0), None, &Record::value("x")).unwrap();
+        ends.spawn(in_time(async move { (code, treatment, sent.await) }));
+    }
+    while let Some(end) = ends.join_next().await {
+        let (code, treatment, sent) = end.unwrap();
+        let requests = count(&asked_about(&fake.asked(), &topic(code)), Api::Produce);
+        if treatment == Treatment::RetryAWhile {
+            assert_names(&sent.unwrap_err().to_string(), code, Some("partition 0"));
+            assert_eq!((requests, fake.log(&topic(code), 0).len()), (30, 0), "{code}");
+        } else {
+            assert_eq!(sent.unwrap_or_else(|e| panic!("{code}: {e}")).offset, 0);
+            assert_eq!((requests, fake.log(&topic(code), 0).len()), (41, 1), "{code}");
         }
     }
     in_time(producer.close(WITHIN)).await.unwrap();
@@ -195,28 +270,46 @@ async fn fetches(offset: i64) {
     in_time(consumer.close(WITHIN)).await.unwrap();
 }
 
+/// What a broker says of all of a fetch is said of each of its partitions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_look_at_metadata_does_what_the_table_says() {
-    let fake = cluster_that_refuses_once(Api::Metadata, -1).await;
-    let cluster = Cluster::connect(&conf(&fake)).await.unwrap();
-    let mut ends = JoinSet::new();
-    for code in codes() {
-        let cluster = cluster.clone();
-        ends.spawn(in_time(async move { (code, cluster.topic(&topic(code), WITHIN).await) }));
-    }
-    while let Some(end) = ends.join_next().await {
-        let (code, found) = end.unwrap();
-        match code.treatment(Operation::Metadata) {
-            Treatment::Fatal => assert_names(&found.unwrap_err().to_string(), code, None),
-            // A topic that is missing may be on its way; of a single topic nobody says "start over".
-            Treatment::Retry | Treatment::Missing | Treatment::Rebootstrap => {
-                let asked = asked_about(&fake.asked(), &topic(code));
-                assert!(found.unwrap_or_else(|e| panic!("{code}: {e}")).has_all_leaders(), "{code}");
-                assert!(count(&asked, Api::Metadata) >= 2, "{code}");
-            }
-            other => panic!("{code}: nobody who looks at metadata knows {other:?}"),
+async fn a_fetch_that_is_refused_as_a_whole_is_refused_for_each_partition() {
+    let mut batch = BatchBuilder::with_capacity(100);
+    batch.append(1, &Record::value("there"));
+    let batch = batch.seal(Codec::None).finish();
+    with_a_cluster_each(|code| {
+        let batch = batch.clone();
+        async move {
+            let fake = FakeKafka::start(1).await;
+            fake.create_topic("t", 1);
+            fake.append("t", 0, &batch);
+            let mut refused = false;
+            fake.on(Api::Fetch, move |asked| {
+                let refuse = asked.topic.is_empty() && !std::mem::replace(&mut refused, true);
+                if refuse { Deed::code(code.0) } else { Deed::default() }
+            });
+            let mut conf = conf(&fake);
+            conf.use_earliest = true;
+            let group = GroupConf::embedded(unique("group"));
+            let consumer = Consumer::connect(conf, group, &["t"]).await.unwrap();
+            let mut reader = consumer.reader();
+            assert_eq!(reader.next().await.unwrap().expect("it is not closed").offset, 0, "{code}");
+            // The refused one was about nothing but itself.
+            let asked: Vec<Asked> =
+                fake.asked().into_iter().filter(|asked| asked.api == Api::Fetch).collect();
+            let refused = asked.iter().filter(|a| a.request == asked[0].request);
+            assert_eq!(refused.count(), 1, "{code}");
+            let asked = || fake.asked().iter().map(|asked| asked.api).collect::<Vec<_>>();
+            let then = match code.treatment(Operation::Fetch) {
+                Treatment::Refresh => Api::Metadata,
+                Treatment::Reset => Api::ListOffsets,
+                other => panic!("{code}: a consumer does not know {other:?}"),
+            };
+            eventually(&format!("{code}: {then:?}"), || followed_by(&asked(), Api::Fetch, then)).await;
+            drop(reader);
+            consumer.close(WITHIN).await.unwrap();
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -236,7 +329,11 @@ async fn a_look_for_offsets_does_what_the_table_says() {
         let (code, found) = end.unwrap();
         match code.treatment(Operation::ListOffsets) {
             Treatment::Fatal => {
-                assert_names(&found.unwrap_err().to_string(), code, Some(&format!("{}/0", topic(code))));
+                let text = found.unwrap_err().to_string();
+                assert_names(&text, code, Some(&format!("{}/0", topic(code))));
+                let brokers = [1, 2].map(|node| fake.address_of(node));
+                assert!(brokers.iter().any(|broker| text.contains(broker)), "{text}");
+                assert!(text.contains("kafka-acls.sh") || text.contains("log"), "no advice: {text}");
             }
             Treatment::Refresh => {
                 let mut asked = asked_about(&fake.asked(), &topic(code));

@@ -1,28 +1,32 @@
-//! ApiVersions: what a fake broker speaks, which is what Kafka 2.4 spoke and topics by name.
+//! ApiVersions: what a fake broker speaks: topics by name, and one group at a time.
 
 use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 
 use super::serve::{Answer, throttle};
-use super::{Api, Shared};
+use super::{About, Api, Call, Shared};
 
 /// Number, oldest and newest version.
-const SPOKEN: [(i16, i16, i16); 6] = [
-    (Api::Produce as i16, 3, 9),
+const SPOKEN: [(i16, i16, i16); 10] = [
+    (Api::Produce as i16, 3, 12),
     (Api::Fetch as i16, 4, 11),
     (Api::ListOffsets as i16, 1, 6),
-    (Api::Metadata as i16, 4, 9),
+    (Api::Metadata as i16, 4, 13),
+    (Api::OffsetCommit as i16, 2, 9),
+    (Api::OffsetFetch as i16, 1, 7),
+    (Api::FindCoordinator as i16, 0, 3),
     (Api::ApiVersions as i16, 0, 3),
+    (Api::CreateTopics as i16, 2, 7),
     (Api::InitProducerId as i16, 0, 4),
 ];
 
-pub(super) fn answer(shared: &Shared, node: i32, version: i16) -> Answer {
-    let deed = shared.state().ask(Api::ApiVersions, node, "", -1);
+pub(super) fn answer(shared: &Shared, call: Call) -> Answer {
+    let deed = shared.state().ask(call, About::WHOLE);
     let api =
         |(key, min, max)| ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max);
     let response = ApiVersionsResponse::default()
         .with_error_code(deed.code)
         .with_throttle_time_ms(throttle(&[deed]))
         .with_api_keys(SPOKEN.map(api).to_vec());
-    Answer::new(&response, version, &[deed])
+    Answer::new(&response, call, &[deed])
 }

@@ -10,21 +10,20 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use tokio::time::{Instant, sleep_until};
 
 use super::serve::{Answer, throttle};
-use super::{Api, Deed, Shared};
+use super::{About, Call, Deed, Shared, code};
 
-pub(super) async fn answer(shared: &Shared, node: i32, request: &FetchRequest, version: i16) -> Answer {
+pub(super) async fn answer(shared: &Shared, call: Call, request: &FetchRequest) -> Answer {
     let deeds: Vec<Deed> = {
         let mut state = shared.state();
-        let mut deeds = Vec::new();
+        let mut deeds = vec![state.ask(call, About::WHOLE)];
+        if deeds[0].code != 0 {
+            let response = FetchResponse::default().with_error_code(deeds[0].code);
+            return Answer::new(&response, call, &deeds);
+        }
         for topic in &request.topics {
             for asked in &topic.partitions {
-                deeds.push(state.ask_from(
-                    Api::Fetch,
-                    node,
-                    &topic.topic.0,
-                    asked.partition,
-                    asked.fetch_offset,
-                ));
+                let about = About::partition(&topic.topic.0, asked.partition);
+                deeds.push(state.ask(call, About { offset: asked.fetch_offset, ..about }));
             }
         }
         deeds
@@ -33,9 +32,10 @@ pub(super) async fn answer(shared: &Shared, node: i32, request: &FetchRequest, v
     let mut over = pin!(sleep_until(until));
     loop {
         let appended = shared.appended.notified();
-        let (response, is_worth_it) = look(shared, node, request, &deeds);
+        let (mut response, is_worth_it) = look(shared, call.node, request, &deeds[1..]);
         if is_worth_it || over.is_elapsed() {
-            return Answer::new(&response, version, &deeds);
+            response.throttle_time_ms = throttle(&deeds);
+            return Answer::new(&response, call, &deeds);
         }
         tokio::select! {
             () = appended => {}
@@ -53,8 +53,7 @@ fn look(shared: &Shared, node: i32, request: &FetchRequest, deeds: &[Deed]) -> (
         let mut partitions = Vec::new();
         for asked in &topic.partitions {
             let deed = deeds_left.next().expect("there is one for each partition");
-            let misdirected = state.misdirected(node, &topic.topic.0, asked.partition);
-            let code = if deed.code == 0 { misdirected } else { deed.code };
+            let code = code(*deed, state.misdirected(node, &topic.topic.0, asked.partition));
             let mut data =
                 PartitionData::default().with_partition_index(asked.partition).with_error_code(code);
             data.high_watermark = -1;
@@ -79,6 +78,5 @@ fn look(shared: &Shared, node: i32, request: &FetchRequest, deeds: &[Deed]) -> (
         let topic = FetchableTopicResponse::default().with_topic(topic.topic.clone());
         topics.push(topic.with_partitions(partitions));
     }
-    let response = FetchResponse::default().with_responses(topics).with_throttle_time_ms(throttle(deeds));
-    (response, is_worth_it || deeds.is_empty())
+    (FetchResponse::default().with_responses(topics), is_worth_it || deeds.is_empty())
 }

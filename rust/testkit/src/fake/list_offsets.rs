@@ -6,22 +6,21 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::serve::{Answer, throttle};
-use super::{Api, Shared};
+use super::{About, Call, Shared, code};
 
 /// Instead of a timestamp: the end of the log.
 const LATEST: i64 = -1;
 
-pub(super) fn answer(shared: &Shared, node: i32, request: &ListOffsetsRequest, version: i16) -> Answer {
+pub(super) fn answer(shared: &Shared, call: Call, request: &ListOffsetsRequest) -> Answer {
     let mut state = shared.state();
     let (mut deeds, mut topics) = (Vec::new(), Vec::new());
     for topic in &request.topics {
         let name = topic.name.0.to_string();
         let mut partitions = Vec::new();
         for asked in &topic.partitions {
-            let deed = state.ask(Api::ListOffsets, node, &name, asked.partition_index);
+            let deed = state.ask(call, About::partition(&name, asked.partition_index));
             deeds.push(deed);
-            let misdirected = state.misdirected(node, &name, asked.partition_index);
-            let code = if deed.code == 0 { misdirected } else { deed.code };
+            let code = code(deed, state.misdirected(call.node, &name, asked.partition_index));
             let partition = state.partition(&name, asked.partition_index);
             let end = partition.map_or(0, |p| p.end());
             let mut answer = ListOffsetsPartitionResponse::default()
@@ -37,5 +36,5 @@ pub(super) fn answer(shared: &Shared, node: i32, request: &ListOffsetsRequest, v
         topics.push(topic.with_partitions(partitions));
     }
     let response = ListOffsetsResponse::default().with_topics(topics).with_throttle_time_ms(throttle(&deeds));
-    Answer::new(&response, version, &deeds)
+    Answer::new(&response, call, &deeds)
 }

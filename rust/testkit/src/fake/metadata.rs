@@ -6,23 +6,21 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 
 use super::serve::{Answer, throttle};
-use super::{Api, Partition, Shared, broker_id, text, topic_name};
+use super::{About, Call, Partition, Shared, UNKNOWN_TOPIC_OR_PARTITION, broker_id, text, topic_name};
 
-const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-
-pub(super) fn answer(shared: &Shared, node: i32, request: MetadataRequest, version: i16) -> Answer {
+pub(super) fn answer(shared: &Shared, call: Call, request: MetadataRequest) -> Answer {
     let mut state = shared.state();
     let names: Vec<String> = match request.topics {
         None => state.topics.keys().cloned().collect(),
         Some(topics) => topics.into_iter().filter_map(|t| t.name).map(|name| name.0.to_string()).collect(),
     };
-    let mut deeds = Vec::new();
-    if names.is_empty() {
-        deeds.push(state.ask(Api::Metadata, node, "", -1));
+    let mut deeds = vec![state.ask(call, About::WHOLE)];
+    if deeds[0].code != 0 {
+        return Answer::new(&refusal(&names, deeds[0].code), call, &deeds);
     }
     let mut topics = Vec::new();
     for name in names {
-        let deed = state.ask(Api::Metadata, node, &name, -1);
+        let deed = state.ask(call, About::topic(&name));
         deeds.push(deed);
         let mut topic = MetadataResponseTopic::default().with_name(Some(topic_name(&name)));
         match state.topics.get(&name) {
@@ -32,19 +30,28 @@ pub(super) fn answer(shared: &Shared, node: i32, request: MetadataRequest, versi
         }
         topics.push(topic);
     }
-    let broker = |(i, port): (usize, &u16)| {
+    let broker = |node: i32| {
         MetadataResponseBroker::default()
-            .with_node_id(broker_id(i as i32 + 1))
+            .with_node_id(broker_id(node))
             .with_host(text("127.0.0.1"))
-            .with_port((*port).into())
+            .with_port(state.ports[node as usize - 1].into())
     };
     let response = MetadataResponse::default()
-        .with_brokers(state.ports.iter().enumerate().map(broker).collect())
+        .with_brokers(state.named().map(broker).collect())
         .with_cluster_id(Some(text(&format!("fake-{}", state.ports[0]))))
-        .with_controller_id(broker_id(1))
+        .with_controller_id(broker_id(state.controller))
         .with_throttle_time_ms(throttle(&deeds))
         .with_topics(topics);
-    Answer::new(&response, version, &deeds)
+    Answer::new(&response, call, &deeds)
+}
+
+/// An answer that is no answer: it names no broker, and says the code of the whole and of each topic.
+fn refusal(names: &[String], code: i16) -> MetadataResponse {
+    let topic = |name: &String| {
+        MetadataResponseTopic::default().with_name(Some(topic_name(name))).with_error_code(code)
+    };
+    let response = MetadataResponse::default().with_controller_id(broker_id(-1)).with_error_code(code);
+    response.with_topics(names.iter().map(topic).collect())
 }
 
 fn partition((i, partition): (usize, &Partition)) -> MetadataResponsePartition {

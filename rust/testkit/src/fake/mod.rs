@@ -7,14 +7,18 @@
 //! test has no part in them.
 
 mod api_versions;
+mod create_topics;
 mod fetch;
+mod find_coordinator;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 mod produce;
 mod serve;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +29,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+// The codes of brokers that are not asked to fail.
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+const NOT_COORDINATOR: i16 = 16;
+const TOPIC_ALREADY_EXISTS: i16 = 36;
+const NOT_CONTROLLER: i16 = 41;
+
 /// The requests that a fake broker answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i16)]
@@ -34,7 +45,11 @@ pub enum Api {
     Fetch = 1,
     ListOffsets = 2,
     Metadata = 3,
+    OffsetCommit = 8,
+    OffsetFetch = 9,
+    FindCoordinator = 10,
     ApiVersions = 18,
+    CreateTopics = 19,
     InitProducerId = 22,
 }
 
@@ -45,23 +60,31 @@ impl Api {
             Self::Fetch,
             Self::ListOffsets,
             Self::Metadata,
+            Self::OffsetCommit,
+            Self::OffsetFetch,
+            Self::FindCoordinator,
             Self::ApiVersions,
+            Self::CreateTopics,
             Self::InitProducerId,
         ];
         all.into_iter().find(|api| *api as i16 == key)
     }
 }
 
-/// What a request asks of one partition.
+/// What a request asks of one partition, or of what else it has an answer for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// The request.
+    /// The kind of request.
     pub api: Api,
+    /// Which request of the cluster it is, counted from 0: several partitions may come in one.
+    pub request: u64,
     /// The broker that was asked.
     pub node: i32,
-    /// The topic; empty where the request has none.
+    /// The consumer group; empty where the request has none.
+    pub group: String,
+    /// The topic; empty where the request has none, and of the whole answer.
     pub topic: String,
-    /// The partition; -1 where the request has none.
+    /// The partition; -1 where the request has none, and of the whole answer.
     pub partition: i32,
     /// Where a fetch begins to read; -1 in other requests.
     pub offset: i64,
@@ -98,6 +121,9 @@ pub struct Deed {
     pub way: Way,
     /// What the answer says about throttling, in ms.
     pub throttle_ms: i32,
+    /// The partition has been through an election, which its leader won again: it has a new epoch, and a refused batch is
+    /// told so (KIP-951).
+    pub elects: bool,
 }
 
 impl Deed {
@@ -134,6 +160,11 @@ impl Stored {
         i32::from_be_bytes(self.bytes[57..61].try_into().expect("it has a header"))
     }
 
+    /// The id of the producer that wrote it, -1 if it has none.
+    pub fn producer_id(&self) -> i64 {
+        i64::from_be_bytes(self.bytes[43..51].try_into().expect("it has a header"))
+    }
+
     /// The epoch of the producer that wrote it.
     pub fn producer_epoch(&self) -> i16 {
         i16::from_be_bytes(self.bytes[51..53].try_into().expect("it has a header"))
@@ -163,32 +194,102 @@ impl Partition {
     }
 }
 
+/// A request as it came to a broker.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    api: Api,
+    number: u64,
+    version: i16,
+    node: i32,
+}
+
+/// What of a request a rule is asked about.
+struct About<'a> {
+    group: &'a str,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+}
+
+impl<'a> About<'a> {
+    /// The whole answer, or a request that is about nothing in particular.
+    const WHOLE: Self = Self { group: "", topic: "", partition: -1, offset: -1 };
+
+    fn topic(topic: &'a str) -> Self {
+        Self { topic, ..Self::WHOLE }
+    }
+
+    fn partition(topic: &'a str, partition: i32) -> Self {
+        Self { topic, partition, ..Self::WHOLE }
+    }
+
+    fn group(group: &'a str) -> Self {
+        Self { group, ..Self::WHOLE }
+    }
+}
+
+/// An offset that a group committed.
+#[derive(Clone)]
+struct Committed {
+    offset: i64,
+    epoch: i32,
+    metadata: String,
+}
+
 #[derive(Default)]
 struct State {
     ports: Vec<u16>,
+    /// Brokers that the metadata does not name.
+    hidden: HashSet<i32>,
+    controller: i32,
     topics: BTreeMap<String, Vec<Partition>>,
+    /// By group, topic and partition.
+    committed: HashMap<(String, String, i32), Committed>,
     rules: HashMap<Api, Rule>,
     asked: Vec<Asked>,
+    requests: u64,
 }
 
 impl State {
     /// Remembers what is asked and says what is to be done.
-    fn ask(&mut self, api: Api, node: i32, topic: &str, partition: i32) -> Deed {
-        self.ask_from(api, node, topic, partition, -1)
-    }
-
-    /// The same of a fetch.
-    fn ask_from(&mut self, api: Api, node: i32, topic: &str, partition: i32, offset: i64) -> Deed {
-        let asked = Asked { api, node, topic: topic.into(), partition, offset, at: Instant::now() };
-        let deed = self.rules.get_mut(&api).map_or_else(Deed::default, |rule| rule(&asked));
+    fn ask(&mut self, call: Call, about: About<'_>) -> Deed {
+        let asked = Asked {
+            api: call.api,
+            request: call.number,
+            node: call.node,
+            group: about.group.into(),
+            topic: about.topic.into(),
+            partition: about.partition,
+            offset: about.offset,
+            at: Instant::now(),
+        };
+        let deed = self.rules.get_mut(&call.api).map_or_else(Deed::default, |rule| rule(&asked));
         self.asked.push(asked);
         deed
     }
 
+    /// The brokers that the metadata names.
+    fn named(&self) -> impl Iterator<Item = i32> {
+        (1..=self.ports.len() as i32).filter(|node| !self.hidden.contains(node))
+    }
+
+    /// Who keeps a group's offsets.
+    fn coordinator(&self, group: &str) -> i32 {
+        let nodes: Vec<i32> = self.named().collect();
+        nodes[group.bytes().map(usize::from).sum::<usize>() % nodes.len()]
+    }
+
+    /// Makes a topic; the brokers lead its partitions in turn.
+    fn create(&mut self, name: &str, partitions: usize) {
+        let (turn, nodes) = (self.topics.len(), self.named().collect::<Vec<_>>());
+        let leader = |i: usize| nodes[(turn + i) % nodes.len()];
+        let partitions =
+            (0..partitions).map(|i| Partition { leader: leader(i), ..Partition::default() }).collect();
+        self.topics.insert(name.into(), partitions);
+    }
+
     /// The code that a broker answers which is not asked to fail.
     fn misdirected(&self, node: i32, topic: &str, partition: i32) -> i16 {
-        const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-        const NOT_LEADER_OR_FOLLOWER: i16 = 6;
         match self.partition(topic, partition) {
             None => UNKNOWN_TOPIC_OR_PARTITION,
             Some(p) if p.leader != node => NOT_LEADER_OR_FOLLOWER,
@@ -229,7 +330,8 @@ impl Drop for FakeKafka {
 impl FakeKafka {
     /// So many brokers, each on a free port of the loopback.
     pub async fn start(brokers: usize) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::default(), appended: Notify::new() });
+        let state = State { controller: 1, ..State::default() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), appended: Notify::new() });
         let mut tasks = Vec::new();
         for node in 1..=brokers {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a free port");
@@ -242,17 +344,44 @@ impl FakeKafka {
 
     /// The first broker, as `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.shared.state().ports[0])
+        self.address_of(1)
+    }
+
+    /// A broker, as `host:port`.
+    pub fn address_of(&self, node: i32) -> String {
+        format!("127.0.0.1:{}", self.shared.state().ports[node as usize - 1])
+    }
+
+    /// The broker that keeps a group's offsets.
+    pub fn coordinator(&self, group: &str) -> i32 {
+        self.shared.state().coordinator(group)
+    }
+
+    /// What a group committed of a partition.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let place = (group.to_owned(), topic.to_owned(), partition);
+        self.shared.state().committed.get(&place).map(|committed| committed.offset)
+    }
+
+    /// Whether there is such a topic.
+    pub fn has_topic(&self, name: &str) -> bool {
+        self.shared.state().topics.contains_key(name)
     }
 
     /// Makes a topic; the brokers lead its partitions in turn.
     pub fn create_topic(&self, name: &str, partitions: usize) {
-        let mut state = self.shared.state();
-        let turn = state.topics.len();
-        let leader = |i: usize| 1 + ((turn + i) % state.ports.len()) as i32;
-        let partitions =
-            (0..partitions).map(|i| Partition { leader: leader(i), ..Partition::default() }).collect();
-        state.topics.insert(name.into(), partitions);
+        self.shared.state().create(name, partitions);
+    }
+
+    /// The metadata does not name this broker from now on, as with a bootstrap address that is no broker's own. It answers
+    /// all the same. To be called before there are topics.
+    pub fn hide(&self, node: i32) {
+        self.shared.state().hidden.insert(node);
+    }
+
+    /// Makes another broker the controller, which creates topics.
+    pub fn move_controller(&self, node: i32) {
+        self.shared.state().controller = node;
     }
 
     /// Appends a batch as a producer makes it.
@@ -271,8 +400,9 @@ impl FakeKafka {
         partition.epoch += 1;
     }
 
-    /// From now on `rule` is asked before each answer of this API: once for each partition that is asked about, for a
-    /// metadata request once for each topic, and once for a request that has neither. It must not call this cluster.
+    /// From now on `rule` is asked before each answer of this API. First once about the whole answer where that has an error
+    /// code (FindCoordinator, InitProducerId, OffsetFetch, Fetch, Metadata) or is about nothing else; then once about each
+    /// partition, of CreateTopics and Metadata about each topic. It must not call this cluster.
     pub fn on(&self, api: Api, rule: impl FnMut(&Asked) -> Deed + Send + 'static) {
         self.shared.state().rules.insert(api, Box::new(rule));
     }
@@ -286,6 +416,11 @@ impl FakeKafka {
     pub fn log(&self, topic: &str, partition: usize) -> Vec<Stored> {
         self.shared.state().topics.get(topic).expect("the topic was made")[partition].log.clone()
     }
+}
+
+/// The code that is answered: the rule's, or what a broker says that is well.
+fn code(deed: Deed, otherwise: i16) -> i16 {
+    if deed.code == 0 { otherwise } else { deed.code }
 }
 
 fn text(text: &str) -> StrBytes {

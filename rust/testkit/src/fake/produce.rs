@@ -1,27 +1,36 @@
 //! Produce: batches are kept as they come. Sequences are not checked.
 
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
 use super::serve::{Answer, throttle};
-use super::{Api, Shared};
+use super::{About, Call, Shared, broker_id, code};
 
-pub(super) fn answer(shared: &Shared, node: i32, request: &ProduceRequest, version: i16) -> Answer {
+pub(super) fn answer(shared: &Shared, call: Call, request: &ProduceRequest) -> Answer {
     let mut state = shared.state();
     let (mut deeds, mut topics) = (Vec::new(), Vec::new());
     for topic in &request.topic_data {
         let name = topic.name.0.to_string();
         let mut partitions = Vec::new();
         for data in &topic.partition_data {
-            let deed = state.ask(Api::Produce, node, &name, data.index);
+            let deed = state.ask(call, About::partition(&name, data.index));
             deeds.push(deed);
-            let code = if deed.code == 0 { state.misdirected(node, &name, data.index) } else { deed.code };
+            let code = code(deed, state.misdirected(call.node, &name, data.index));
             let mut answer = PartitionProduceResponse::default().with_index(data.index).with_error_code(code);
             answer.base_offset = -1;
             if code == 0 {
                 let batch = data.records.as_ref().expect("a produce request has records");
                 let log = state.topics.get_mut(&name).expect("it has a leader");
                 answer.base_offset = log[data.index as usize].append(batch);
+            }
+            if deed.elects {
+                let partition = &mut state.topics.get_mut(&name).expect("it exists")[data.index as usize];
+                partition.epoch += 1;
+                answer.current_leader = LeaderIdAndEpoch::default()
+                    .with_leader_id(broker_id(partition.leader))
+                    .with_leader_epoch(partition.epoch);
             }
             partitions.push(answer);
         }
@@ -31,5 +40,5 @@ pub(super) fn answer(shared: &Shared, node: i32, request: &ProduceRequest, versi
     drop(state);
     shared.appended.notify_waiters();
     let response = ProduceResponse::default().with_responses(topics).with_throttle_time_ms(throttle(&deeds));
-    Answer::new(&response, version, &deeds)
+    Answer::new(&response, call, &deeds)
 }

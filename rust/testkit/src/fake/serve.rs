@@ -13,7 +13,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Api, Deed, Shared, Way, api_versions, fetch, init_producer_id, list_offsets, metadata, produce};
+use super::{
+    Api, Call, Deed, Shared, Way, api_versions, create_topics, fetch, find_coordinator, init_producer_id,
+    list_offsets, metadata, offset_commit, offset_fetch, produce,
+};
 
 /// How long a swapped answer waits for one to go before it.
 const SWAP_WAIT: Duration = Duration::from_millis(200);
@@ -25,10 +28,10 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The body at that version; `deeds` are those of the partitions.
-    pub(super) fn new(body: &impl Encodable, version: i16, deeds: &[Deed]) -> Self {
+    /// The body at the version of the call; `deeds` are those of the partitions.
+    pub(super) fn new(body: &impl Encodable, call: Call, deeds: &[Deed]) -> Self {
         let mut bytes = BytesMut::new();
-        body.encode(&mut bytes, version).expect("a fake broker's answer is valid");
+        body.encode(&mut bytes, call.version).expect("a fake broker's answer is valid");
         let way = deeds.iter().rev().map(|deed| deed.way).find(|way| *way != Way::Whole);
         Self { body: bytes, way: way.unwrap_or_default() }
     }
@@ -108,13 +111,23 @@ async fn answer(shared: &Shared, node: i32, mut frame: Bytes) -> (Bytes, Way) {
     let key = ApiKey::try_from(key).expect("Kafka has it");
     let header = RequestHeader::decode(&mut frame, key.request_header_version(version))
         .expect("the request's header is valid");
+    let number = {
+        let mut state = shared.state();
+        state.requests += 1;
+        state.requests - 1
+    };
+    let call = Call { api, number, version, node };
     let answer = match api {
-        Api::ApiVersions => api_versions::answer(shared, node, version),
-        Api::Metadata => metadata::answer(shared, node, body(frame, version), version),
-        Api::InitProducerId => init_producer_id::answer(shared, node, version),
-        Api::Produce => produce::answer(shared, node, &body(frame, version), version),
-        Api::ListOffsets => list_offsets::answer(shared, node, &body(frame, version), version),
-        Api::Fetch => fetch::answer(shared, node, &body(frame, version), version).await,
+        Api::ApiVersions => api_versions::answer(shared, call),
+        Api::Metadata => metadata::answer(shared, call, body(frame, version)),
+        Api::InitProducerId => init_producer_id::answer(shared, call),
+        Api::Produce => produce::answer(shared, call, &body(frame, version)),
+        Api::ListOffsets => list_offsets::answer(shared, call, &body(frame, version)),
+        Api::Fetch => fetch::answer(shared, call, &body(frame, version)).await,
+        Api::FindCoordinator => find_coordinator::answer(shared, call, &body(frame, version)),
+        Api::OffsetCommit => offset_commit::answer(shared, call, &body(frame, version)),
+        Api::OffsetFetch => offset_fetch::answer(shared, call, &body(frame, version)),
+        Api::CreateTopics => create_topics::answer(shared, call, &body(frame, version)),
     };
     let mut bytes = BytesMut::new();
     ResponseHeader::default()
