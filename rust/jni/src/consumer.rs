@@ -17,12 +17,15 @@ use tokio::runtime::Handle;
 use crate::chunk::{Chunk, Refuse, Topics};
 use crate::env::{Failure, Thrown, failure_from};
 use crate::guard::{self, CLOSED, OPEN, POISONED, Poison, entry};
+use crate::waiter::Waiter;
 use crate::{conf, runtime, service};
 
 /// Codes of `next`; the same numbers stand in `NativeConsumer.java`.
 const EMPTY: jint = 0;
 const CODE_CLOSED: jint = -1;
 const GROW: jint = -2;
+/// The longest wait in native code.
+const MAX_MOMENT: Duration = Duration::from_millis(10);
 /// A connect to a group in Redis waits for Redis so often at most: to be let in, to look at it, to join; each may be
 /// tried again.
 const REDIS_TURNS: u32 = 10;
@@ -51,6 +54,7 @@ struct Slot {
     reading: Mutex<Reading>,
     /// Java has a buffer over it: it lives as long as the slot, whose thread is gone or has left when it ends.
     control: Arc<SlotControl>,
+    waiter: Arc<Waiter>,
     waker: Waker,
 }
 
@@ -171,7 +175,9 @@ entry! {
         let reader = core.reader();
         let control = reader.control();
         let reading = Mutex::new(Reading { reader: Some(reader), index: Vec::new() });
-        let slot = Slot { reading, control, waker: service::Unpark::waker(token) };
+        let waiter = Waiter::new(token);
+        let waker = Waker::from(Arc::clone(&waiter));
+        let slot = Slot { reading, control, waiter, waker };
         let slot = Some(Arc::new(slot));
         let mut slots = shell.slots.write();
         // Under the lock that `close_core` collects the readers with: it sees this one, or this sees the close.
@@ -224,6 +230,7 @@ entry! {
         let mut reading = slot.reading.lock();
         let Reading { reader: Some(reader), index: entries } = &mut *reading else { return Ok(CODE_CLOSED) };
         let max = usize::try_from(max).unwrap_or(0);
+        slot.waiter.asks();
         let mut chunk = Chunk::new(env, data, entries, max, &shell.topics);
         let code = match reader.poll_fill(&mut Context::from_waker(&slot.waker), &mut chunk, max) {
             Poll::Pending => return Ok(EMPTY),
@@ -237,6 +244,16 @@ entry! {
         };
         chunk.finish(index);
         Ok(code)
+    }
+}
+
+entry! {
+    /// `static native boolean await(long handle, int slot, int micros)`: waits here for a moment, after `next` said that there is
+    /// nothing. True: it is worth asking again. Holds nothing that others need.
+    fn Java_kafkafast_NativeConsumer_await(_env, handle: jlong, slot: jint, micros: jint) -> jboolean, else false; {
+        let slot = shell(handle).slot(slot)?;
+        let limit = Duration::from_micros(u64::try_from(micros).unwrap_or(0)).min(MAX_MOMENT);
+        Ok(slot.waiter.wait(limit))
     }
 }
 

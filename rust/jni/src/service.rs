@@ -92,9 +92,14 @@ pub(crate) struct Unpark {
 }
 
 impl Unpark {
+    /// For the waiter Java knows by `token`.
+    pub(crate) fn new(token: i64) -> Arc<Self> {
+        Arc::new(Self { token, queued: AtomicBool::new(false) })
+    }
+
     /// A waker for the waiter Java knows by `token`.
     pub(crate) fn waker(token: i64) -> Waker {
-        Waker::from(Arc::new(Self { token, queued: AtomicBool::new(false) }))
+        Waker::from(Self::new(token))
     }
 }
 

@@ -172,6 +172,11 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
                 if (left <= 0 || state.isClosed()) {
                     return false;
                 }
+                // Where records come one after the other the next one is waited for there: it costs a switch of threads less.
+                if (slot.brisk && NativeConsumer.await(handle, slot.id, (int) Math.min(left / 1000, Slot.MOMENT_MICROS))) {
+                    continue;
+                }
+                slot.brisk = false;
                 LockSupport.parkNanos(this, Math.min(left, Op.SLICE));
             }
         } finally {

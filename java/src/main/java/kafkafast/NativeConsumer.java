@@ -26,6 +26,9 @@ final class NativeConsumer {
 
     static native int next(long handle, int slot, byte[] data, long[] index, int max);
 
+    /** Waits in native code until there may be more to read, or for so many microseconds; says whether it is worth asking again. */
+    static native boolean await(long handle, int slot, int micros);
+
     static native void look(long handle, int slot);
 
     static native void cancelWait(long handle, int slot);

@@ -1,6 +1,8 @@
 package kafkafast;
 
+import java.lang.invoke.MethodHandle;
 import java.lang.invoke.MethodHandles;
+import java.lang.invoke.MethodType;
 import java.lang.invoke.VarHandle;
 import java.lang.ref.WeakReference;
 import java.nio.ByteBuffer;
@@ -27,6 +29,10 @@ final class Slot implements Service.Parker, MessageView {
     /** Work that is worth a look at the clock, which costs 25 ns. */
     private static final long WORTH_NANOS = 1000;
     private static final int RARELY = 64;
+    /** The longest wait in native code, where no interrupt is heard. */
+    static final int MOMENT_MICROS = 2000;
+    /** {@code Thread.isVirtual()}, since Java 21; null before. */
+    private static final MethodHandle IS_VIRTUAL = isVirtual();
 
     final int id;
     /** The name native's wake-ups use. */
@@ -51,12 +57,17 @@ final class Slot implements Service.Parker, MessageView {
     Message.Origin origin;
     /** The thread while it waits. */
     volatile Thread waiting;
+    /** Whether it has had records since it was parked last. */
+    boolean brisk;
+    /** A virtual thread that waits in native code keeps the thread that carries it. */
+    private final boolean mayWaitInside;
 
     Slot(int id, long token, ByteBuffer control, long opened) {
         this.opened = opened;
         this.id = id;
         this.token = token;
         this.owner = new WeakReference<>(Thread.currentThread());
+        this.mayWaitInside = !isVirtual(Thread.currentThread());
         this.control = control.order(ByteOrder.nativeOrder());
         grow(FIRST_CAPACITY);
     }
@@ -114,6 +125,7 @@ final class Slot implements Service.Parker, MessageView {
     void filled(int records, String topic) {
         origin = new Message.Origin(topic, (int) index[1], (int) index[2]);
         have = records;
+        brisk = mayWaitInside;
     }
 
     /** The record with that number in the chunk, copied. */
@@ -183,5 +195,21 @@ final class Slot implements Service.Parker, MessageView {
     @Override
     public List<Header> getHeaders() {
         return Headers.read(bytes(index[entry() + 4]));
+    }
+
+    private static MethodHandle isVirtual() {
+        try {
+            return MethodHandles.publicLookup().findVirtual(Thread.class, "isVirtual", MethodType.methodType(boolean.class));
+        } catch (ReflectiveOperationException before21) {
+            return null;
+        }
+    }
+
+    private static boolean isVirtual(Thread thread) {
+        try {
+            return IS_VIRTUAL != null && (boolean) IS_VIRTUAL.invokeExact(thread);
+        } catch (Throwable neverThrown) {
+            throw new AssertionError(neverThrown);
+        }
     }
 }
