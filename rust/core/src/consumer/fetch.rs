@@ -67,7 +67,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn one(shared: Arc<Shared>, fetch: NodeFetch, charge: Charge) {
     let _alarm = Alarm::new(&shared);
     let node = fetch.node;
-    let answer = call(&shared, node, Purpose::Fetch, &fetch.wants, UNIT_WAIT, 1).await;
+    let answer = call(&shared, node, &fetch.wants).await;
     let now = Instant::now();
     match answer {
         Ok(answer) => {
@@ -106,22 +106,19 @@ pub(super) struct Part {
     pub(super) replica: Option<i32>,
 }
 
-/// Sends a fetch of `wants`.
-pub(super) async fn call(
-    shared: &Shared,
-    node: i32,
-    purpose: Purpose,
-    wants: &[Want],
-    max_wait: Duration,
-    min_bytes: i32,
-) -> Result<FetchResponse, CallError> {
-    let mut request = request(shared, wants, max_wait, min_bytes);
-    // Who polls for what is new stays with the leader, which has it first. The rack is one for all partitions of a request.
-    if purpose == Purpose::Fetch && wants.iter().all(|want| want.near) {
+/// Sends a unit's fetch of `wants`.
+async fn call(shared: &Shared, node: i32, wants: &[Want]) -> Result<FetchResponse, CallError> {
+    let mut request = request(shared, wants, UNIT_WAIT, 1);
+    // The rack is one for all partitions of a request.
+    if wants.iter().all(|want| want.near) {
         request.rack_id = shared.conf.client_rack.as_str().into();
     }
-    let timeout = shared.conf.fetch_timeout.max(max_wait + Duration::from_secs(1));
-    shared.cluster.call(node, purpose, &request, timeout).await
+    shared.cluster.call(node, Purpose::Fetch, &request, timeout(shared, UNIT_WAIT)).await
+}
+
+/// How long a fetch may take for which a broker may gather data for `max_wait`.
+pub(super) fn timeout(shared: &Shared, max_wait: Duration) -> Duration {
+    shared.conf.fetch_timeout.max(max_wait + Duration::from_secs(1))
 }
 
 /// A broker that throttles us has answered and now keeps quiet: asking sooner only waits in its queue (KIP-219).
@@ -131,7 +128,8 @@ pub(super) async fn throttle(millis: i32) {
     }
 }
 
-fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_bytes: i32) -> FetchRequest {
+/// A fetch of `wants`, without a session.
+pub(super) fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_bytes: i32) -> FetchRequest {
     let mut topics: Vec<FetchTopic> = Vec::new();
     for want in wants {
         let partition = FetchPartition {
@@ -141,7 +139,8 @@ fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_bytes: i32) 
             partition_max_bytes: i32::try_from(want.bytes).unwrap_or(i32::MAX).min(shared.conf.max_bytes),
             ..Default::default()
         };
-        match topics.iter_mut().find(|topic| *topic.topic == *want.tp.topic) {
+        // What is of one topic mostly stands together.
+        match topics.iter_mut().rev().find(|topic| *topic.topic == *want.tp.topic) {
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(FetchTopic {
                 topic: Arc::clone(&want.tp.topic),

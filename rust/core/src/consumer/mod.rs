@@ -37,6 +37,7 @@ mod plan;
 mod publish;
 mod reader;
 mod recover;
+mod session;
 mod shared;
 mod sizing;
 mod slot;

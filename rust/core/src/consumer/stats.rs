@@ -28,6 +28,8 @@ pub struct ConsumerStats {
     pub fetches_near: u64,
     /// Long polls answered.
     pub long_polls: u64,
+    /// Partitions that the requests of long polls named. With a fetch session (KIP-227) they name only what has changed.
+    pub long_poll_partitions: u64,
     /// Bytes of batches fetched.
     pub bytes_fetched: u64,
     /// Calls to the group.
@@ -60,6 +62,7 @@ pub(super) struct Counters {
     pub(super) fetches: AtomicU64,
     pub(super) fetches_near: AtomicU64,
     pub(super) long_polls: AtomicU64,
+    pub(super) long_poll_partitions: AtomicU64,
     pub(super) bytes_fetched: AtomicU64,
     pub(super) exchanges: AtomicU64,
 }
@@ -83,6 +86,7 @@ impl Counters {
             fetches: get(&self.fetches),
             fetches_near: get(&self.fetches_near),
             long_polls: get(&self.long_polls),
+            long_poll_partitions: get(&self.long_poll_partitions),
             bytes_fetched: get(&self.bytes_fetched),
             exchanges: get(&self.exchanges),
             ..ConsumerStats::default()

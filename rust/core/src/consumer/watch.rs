@@ -11,11 +11,16 @@
 //! A poll covers the partitions whose known records are all handed out or here. It cannot be changed while it waits at
 //! the broker, so while other partitions of that leader have a backlog (and may run dry any moment) it waits
 //! [`BUSY_WAIT`] only.
+//!
+//! There may be thousands of partitions, and from one poll to the next hardly any of them changes: the polls of a leader are a
+//! fetch session ([`Session`]), in which a request names what has changed and an answer what has news. So nothing in it may
+//! change without need: what a poll may bring is bounded for the whole answer, not shared out anew among its partitions.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::ends;
@@ -23,11 +28,14 @@ use super::event::Event;
 use super::fetch;
 use super::plan::{PIECE_LEAST, Seen, Want};
 use super::publish::publish;
+use super::session::{Answer, Session};
 use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use super::stats::Counters;
-use crate::cluster::{Isolation, Purpose, TopicMeta};
+use crate::cluster::{Cluster, Isolation, Purpose, TopicMeta};
 use crate::group::{Event as GroupEvent, GroupError};
+use crate::net::CallError;
+use crate::wire::messages::FetchRequest;
 use crate::wire::{Operation, Treatment};
 
 /// Longest wait of a poll while some partition of the leader is not in it.
@@ -36,6 +44,8 @@ const BUSY_WAIT: Duration = Duration::from_millis(100);
 const LEADERS_EVERY: Duration = Duration::from_secs(1);
 /// What a poll may bring per partition.
 const POLL_BYTES: usize = 1 << 20;
+/// How long a leader has to take note that its session is over.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Wait after a failed poll, doubling with jitter.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
@@ -46,6 +56,26 @@ struct Poll(AbortHandle);
 impl Drop for Poll {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// A session with a leader, which is told when we leave it: it has room for a thousand of them, by default. One that begins, or
+/// the consumer's end, may cut that short: then the leader drops it when it needs the room.
+struct Watched {
+    cluster: Cluster,
+    node: i32,
+    session: Session,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let (Some(request), Ok(runtime)) = (self.session.close(), Handle::try_current()) {
+            let (cluster, node) = (self.cluster.clone(), self.node);
+            runtime.spawn(async move {
+                // A poll may still wait on the connection for polls.
+                _ = cluster.call(node, Purpose::Control, &request, FAREWELL).await;
+            });
+        }
     }
 }
 
@@ -128,6 +158,7 @@ fn leaders(shared: &Shared) -> BTreeSet<i32> {
 
 /// Long-polls one leader.
 async fn poll_leader(shared: Arc<Shared>, node: i32) {
+    let mut watched = Watched { cluster: shared.cluster.clone(), node, session: Session::default() };
     let mut failures = 0;
     loop {
         let (wants, all) = wants(&shared, node);
@@ -142,7 +173,7 @@ async fn poll_leader(shared: Arc<Shared>, node: i32) {
             tokio::time::sleep(super::jitter(BUSY_WAIT * 2)).await;
             continue;
         }
-        match poll_once(&shared, node, wants, all).await {
+        match poll_once(&shared, &mut watched, wants, all).await {
             true => failures = 0,
             false => {
                 let wait = RETRY_MOST.min(RETRY_FIRST * 2u32.pow(failures));
@@ -181,22 +212,27 @@ fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
 }
 
 /// One poll; `false` when it is worth waiting before the next one.
-async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: bool) -> bool {
-    // Half of what is free, so that units' fetches are not refused because of what may never come.
-    let share = (shared.budget.room() / 2 / wants.len()).clamp(PIECE_LEAST / 4, POLL_BYTES);
+async fn poll_once(shared: &Arc<Shared>, watched: &mut Watched, mut wants: Vec<Want>, all: bool) -> bool {
     shared.with(|state| {
         let of_others = |tp| state.tail_of_others(tp).is_some();
         // A broker that has something to send sends a batch all the same; it is thrown away.
-        wants.iter_mut().for_each(|want| want.bytes = if of_others(&want.tp) { 1 } else { share });
+        wants.iter_mut().for_each(|want| want.bytes = if of_others(&want.tp) { 1 } else { POLL_BYTES });
     });
     let began = Instant::now();
     let wait = if all { shared.conf.max_wait } else { shared.conf.max_wait.min(BUSY_WAIT) };
-    let answer =
-        fetch::call(shared, node, Purpose::LongPoll, &wants, wait, shared.conf.min_bytes.max(1)).await;
-    let answer = match answer {
-        Ok(answer) => answer,
+    // It names no rack: the leader has first what is new.
+    let mut request = fetch::request(shared, &wants, wait, shared.conf.min_bytes.max(1));
+    // Half of what is free, so that units' fetches are not refused because of what may never come.
+    let share = i32::try_from(shared.budget.room() / 2).unwrap_or(i32::MAX);
+    request.max_bytes = request.max_bytes.min(share);
+    let answer = match call(shared, watched, &request, fetch::timeout(shared, wait)).await {
+        Ok(Answer::All(answer)) => answer,
+        Ok(Answer::News(answer)) => {
+            wants.retain(|want| watched.session.has_news(&want.tp.topic, want.tp.partition));
+            answer
+        }
         Err(error) => {
-            tracing::debug!(node, "long poll failed: {error}");
+            tracing::debug!(node = watched.node, "long poll failed: {error}");
             wants.iter().for_each(|want| shared.cluster.request_refresh(&want.tp.topic));
             return false;
         }
@@ -241,6 +277,31 @@ async fn poll_once(shared: &Arc<Shared>, node: i32, mut wants: Vec<Want>, all: b
     fetch::throttle(pause).await;
     // A position above the last stable offset, as after a change of the isolation, may be answered at once with nothing.
     well && !(empty && early && shared.conf.isolation == Isolation::ReadCommitted)
+}
+
+/// Sends a poll of `all` as a request of the leader's session; a second one when the leader does not know the session.
+async fn call(
+    shared: &Shared,
+    watched: &mut Watched,
+    all: &FetchRequest,
+    timeout: Duration,
+) -> Result<Answer, CallError> {
+    let Watched { node, session, .. } = watched;
+    loop {
+        let request = session.next(all);
+        let named = request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
+        Counters::add(&shared.counters.long_poll_partitions, named as u64);
+        match shared.cluster.call(*node, Purpose::LongPoll, &request, timeout).await {
+            Ok(answer) => match session.answered(answer) {
+                Some(answer) => return Ok(answer),
+                None => tracing::debug!(node, "the fetch session begins again"),
+            },
+            Err(error) => {
+                session.lost();
+                return Err(error);
+            }
+        }
+    }
 }
 
 /// Asks for start and end of partitions and publishes them.

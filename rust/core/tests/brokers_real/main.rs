@@ -7,6 +7,7 @@
 mod groups;
 mod offsets;
 mod produce;
+mod sessions;
 mod support;
 mod times;
 mod topics;

@@ -84,9 +84,10 @@ pub struct Asked {
     pub group: String,
     /// The topic; empty where the request has none, and of the whole answer.
     pub topic: String,
-    /// The partition; -1 where the request has none, and of the whole answer.
+    /// The partition; -1 where the request has none, and of the whole answer. Of that to a fetch session's request: how many
+    /// partitions it names.
     pub partition: i32,
-    /// Where a fetch begins to read; -1 in other requests.
+    /// Where a fetch begins to read; -1 in other requests. Of the whole answer to a fetch session's request: its epoch.
     pub offset: i64,
     /// When it came.
     pub at: Instant,

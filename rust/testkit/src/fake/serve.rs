@@ -50,12 +50,13 @@ pub(super) fn body<T: Decodable>(mut bytes: Bytes, version: i16) -> T {
 pub(super) async fn listen(shared: Arc<Shared>, node: i32, listener: TcpListener) {
     // End with the broker: its connections close.
     let mut connections = JoinSet::new();
+    let sessions = Arc::new(fetch::Sessions::default());
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(serve(Arc::clone(&shared), node, stream));
+        connections.spawn(serve(Arc::clone(&shared), Arc::clone(&sessions), node, stream));
     }
 }
 
-async fn serve(shared: Arc<Shared>, node: i32, stream: TcpStream) {
+async fn serve(shared: Arc<Shared>, sessions: Arc<fetch::Sessions>, node: i32, stream: TcpStream) {
     let (mut read, mut write) = stream.into_split();
     let (answers, mut queue) = mpsc::unbounded_channel::<(Bytes, Way)>();
     let writer = async move {
@@ -91,7 +92,7 @@ async fn serve(shared: Arc<Shared>, node: i32, stream: TcpStream) {
             if read.read_exact(&mut frame).await.is_err() {
                 return;
             }
-            let answer = answer(&shared, node, frame.into()).await;
+            let answer = answer(&shared, &sessions, node, frame.into()).await;
             if answers.send(answer).is_err() {
                 return;
             }
@@ -105,7 +106,7 @@ async fn serve(shared: Arc<Shared>, node: i32, stream: TcpStream) {
 }
 
 /// The whole answer, length and header included, and how it goes out.
-async fn answer(shared: &Shared, node: i32, mut frame: Bytes) -> (Bytes, Way) {
+async fn answer(shared: &Shared, sessions: &fetch::Sessions, node: i32, mut frame: Bytes) -> (Bytes, Way) {
     let (key, version) = (i16::from_be_bytes([frame[0], frame[1]]), i16::from_be_bytes([frame[2], frame[3]]));
     let api = Api::of(key).unwrap_or_else(|| panic!("a fake broker does not know request {key}"));
     let key = ApiKey::try_from(key).expect("Kafka has it");
@@ -123,7 +124,7 @@ async fn answer(shared: &Shared, node: i32, mut frame: Bytes) -> (Bytes, Way) {
         Api::InitProducerId => init_producer_id::answer(shared, call),
         Api::Produce => produce::answer(shared, call, &body(frame, version)),
         Api::ListOffsets => list_offsets::answer(shared, call, &body(frame, version)),
-        Api::Fetch => fetch::answer(shared, call, &body(frame, version)).await,
+        Api::Fetch => fetch::answer(shared, sessions, call, &body(frame, version)).await,
         Api::FindCoordinator => find_coordinator::answer(shared, call, &body(frame, version)),
         Api::OffsetCommit => offset_commit::answer(shared, call, &body(frame, version)),
         Api::OffsetFetch => offset_fetch::answer(shared, call, &body(frame, version)),
