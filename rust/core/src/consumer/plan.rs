@@ -276,6 +276,10 @@ impl<B: Extent> State<B> {
             let until = log_start.min(held.unit.end);
             lost.push((held.next, until));
             held.next = until;
+            if held.holder.is_none() && held.queue.is_empty() {
+                // Or the unit would be handed back with what is lost, and whoever gets it would report that again.
+                held.from = held.from.max(until);
+            }
             match held.holder {
                 Some(_) => self.effects.wake.extend(held.starving.take()),
                 None => ready += usize::from(held.complete() && held.queue.is_empty()),
@@ -576,5 +580,21 @@ mod tests {
         asked.dedup();
         assert_eq!((asked.len(), wanted), (4, 4), "no partition is asked for twice");
         assert!(state.plan(&budget, now, |_| Some((1, 5))).fetches.is_empty());
+    }
+
+    #[test]
+    fn what_is_lost_of_a_unit_that_nobody_has_begun_is_not_reported_again() {
+        let mut state = state();
+        claim(&mut state, unit(0, 100, 5));
+        assert_eq!(state.log_starts(&tp(), 40), [(0, 40)]);
+        let held = state.units.values().next().expect("a unit");
+        assert_eq!((held.from, held.next), (40, 40), "it goes back from there");
+        // Records that are here come before what is lost: they are still to be handled.
+        claim(&mut state, unit(100, 200, 5));
+        let want = Want { tp: tp(), position: 100, bytes: 1000, epoch: 5, replica: false, near: true };
+        assert!(state.fetched(&want, vec![Batch(100, 120)], 300, Instant::now()));
+        assert_eq!(state.log_starts(&tp(), 150), [(120, 150)]);
+        let held = state.units.values().next().expect("a unit");
+        assert_eq!((held.from, held.next), (100, 150));
     }
 }
