@@ -107,7 +107,8 @@ impl<B: Extent> State<B> {
             if self.feeds.get(&tp).is_some_and(|feed| feed.in_flight) {
                 continue;
             }
-            if let Some(until) = self.feeds.get(&tp).and_then(|feed| feed.blocked_until(now)) {
+            let of_feed = self.feeds.get(&tp).and_then(|feed| feed.blocked_until(now));
+            if let Some(until) = of_feed.max(self.denied.until(&tp.topic, now)) {
                 plan.again = Some(plan.again.map_or(until, |t| t.min(until)));
                 continue;
             }
@@ -197,6 +198,7 @@ impl<B: Extent> State<B> {
             self.fetch_failed(want, now);
             return false;
         }
+        self.denied.read(&want.tp.topic);
         feed.in_flight = false;
         if want.replica && !pieces.is_empty() {
             feed.near_works();
@@ -353,6 +355,7 @@ impl<B: Extent> State<B> {
 
     /// A watcher's poll of a partition of others is answered. Says whether the high watermark is news.
     pub(super) fn polled_for_others(&mut self, tp: &Tp, high_watermark: i64) -> bool {
+        self.denied.read(&tp.topic);
         let known = self.others.get_mut(tp).filter(|known| **known < high_watermark);
         known.is_some_and(|known| {
             *known = high_watermark;
@@ -369,6 +372,7 @@ impl<B: Extent> State<B> {
         high_watermark: i64,
         epoch: i32,
     ) -> bool {
+        self.denied.read(&tp.topic);
         let feed = self.feeds.entry(tp.clone()).or_default();
         if epoch < feed.epoch {
             return false;
