@@ -92,7 +92,9 @@ impl Pool {
     pub(super) fn candidates(&self, purpose: Purpose, most: usize) -> Vec<Arc<Node>> {
         let mut nodes: Vec<_> = self.nodes.read().values().cloned().collect();
         nodes.sort_by_cached_key(|n| {
-            (n.health.lock().trouble, n.live(purpose).is_none(), crate::net::random())
+            // Not within the tuple: its temporaries live until its end, and `live` may take the same lock.
+            let trouble = n.health.lock().trouble;
+            (trouble, n.live(purpose).is_none(), crate::net::random())
         });
         nodes.truncate(most);
         nodes.extend(self.seeds.iter().cloned());
