@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Purpose;
 use crate::config::BrokerAddress;
@@ -116,6 +116,20 @@ impl Pool {
                 *place = None;
             }
         }
+    }
+
+    /// Sends nothing more on the connections for `purpose`, and waits until the brokers have read all that was sent there,
+    /// `within` at most. Says whether they have.
+    pub(super) async fn finish(&self, purpose: Purpose, within: Duration) -> bool {
+        let nodes: Vec<_> = self.nodes.read().values().cloned().collect();
+        let connections: Vec<_> = nodes.iter().filter_map(|node| node.live(purpose)).collect();
+        connections.iter().for_each(|connection| connection.finish());
+        let ended = async {
+            for connection in &connections {
+                connection.ended().await;
+            }
+        };
+        timeout(within, ended).await.is_ok()
     }
 
     /// Closes everything, for good.
