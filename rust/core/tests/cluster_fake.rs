@@ -12,6 +12,7 @@ use kafka_fast::error::ErrorKind;
 use kafka_fast::net::CallError;
 use kafka_fast::wire::messages::*;
 use kafka_fast::wire::{ErrorCode, Uuid};
+use kafka_fast_testkit::fake::{Api, Deed, FakeKafka, Way};
 use net_fake::{Asked, Fake, Reply, eventually, stranger};
 use parking_lot::Mutex;
 
@@ -481,4 +482,32 @@ async fn close_ends_everything() {
     assert!(!connection.is_closed());
     drop(cluster);
     assert!(connection.is_closed());
+}
+
+/// Of several brokers the one whose connection has ended is met when all are put in order.
+#[test]
+fn a_broker_that_closed_its_connection_keeps_nobody_from_asking() {
+    let (done, ended) = std::sync::mpsc::channel();
+    // A thread of its own: if one of the runtime's hung, its end would wait for that for ever.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let fake = FakeKafka::start(3).await;
+            let names: Vec<String> = (0..20).map(|n| format!("t{n}")).collect();
+            names.iter().for_each(|name| fake.create_topic(name, 1));
+            let conf = Config::with_bootstrap(&fake.address()).unwrap();
+            let cluster = Cluster::connect(&conf).await.unwrap();
+            // The first question about each topic is answered by closing the connection.
+            let mut met = std::collections::HashSet::new();
+            fake.on(Api::Metadata, move |asked| {
+                let is_first = !asked.topic.is_empty() && met.insert(asked.topic.clone());
+                Deed::way(if is_first { Way::Cut } else { Way::Whole })
+            });
+            for name in &names {
+                cluster.topic(name, 10 * SEC).await.unwrap();
+            }
+        });
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(60 * SEC).expect("every topic is found");
 }

@@ -1,16 +1,19 @@
-//! The consumer against a broker that does what it is told: one topic of one partition, whose batches have ten records.
+//! The consumer against brokers that do what they are told: one with one topic of one partition, whose batches have ten records,
+//! and the test kit's, which keep what tests append.
 
 mod net_fake;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_fast::config::Config;
-use kafka_fast::consumer::{Consumer, GroupConf};
+use kafka_fast::consumer::{Consumer, Event, GroupConf, Reader};
 use kafka_fast::wire::messages::*;
 use kafka_fast::wire::{BatchBuilder, ErrorCode, Record, Uuid};
+use kafka_fast_testkit::fake::{self, Api, Deed, FakeKafka};
+use kafka_fast_testkit::unique;
 use net_fake::{Asked, Fake, Reply};
 
 const RECORDS: i64 = 1000;
@@ -108,7 +111,7 @@ async fn readers_are_told_when_a_task_has_failed() {
     port.store(fake.address.port().into(), Ordering::SeqCst);
     let mut conf = Config::with_bootstrap(&fake.address.to_string()).unwrap();
     (conf.lease, conf.heartbeat) = (Duration::MAX, Duration::MAX / 2);
-    let group = GroupConf::embedded(kafka_fast_testkit::unique("group"));
+    let group = GroupConf::embedded(unique("group"));
     let consumer = Consumer::connect(conf, group, &["t"]).await.unwrap();
     let mut reader = consumer.reader();
     let told = tokio::time::timeout(Duration::from_secs(5), reader.next()).await.expect("an answer");
@@ -149,7 +152,7 @@ async fn a_leader_that_does_not_answer_about_epochs_does_not_keep_the_group_wait
     conf.use_earliest = true;
     conf.lease = Duration::from_secs(2);
     conf.heartbeat = Duration::from_millis(300);
-    let group = GroupConf::embedded(kafka_fast_testkit::unique("group"));
+    let group = GroupConf::embedded(unique("group"));
     let consumer = Consumer::connect(conf, group, &["t"]).await.unwrap();
     let mut reader = consumer.reader();
     let soon = Duration::from_secs(3);
@@ -164,4 +167,112 @@ async fn a_leader_that_does_not_answer_about_epochs_does_not_keep_the_group_wait
     }
     assert_eq!(epoch.load(Ordering::SeqCst), 1);
     assert_eq!(consumer.stats().units_fenced, 0);
+}
+
+/// Two brokers with the topics "open" and "closed", each with a partition at either, and a switch: as long as it is on the topic
+/// "closed" may not be read.
+async fn a_topic_without_the_right_to_read() -> (FakeKafka, Arc<AtomicBool>) {
+    let fake = FakeKafka::start(2).await;
+    ["open", "closed"].iter().for_each(|topic| fake.create_topic(topic, 2));
+    let denies = Arc::new(AtomicBool::new(true));
+    let is_on = Arc::clone(&denies);
+    fake.on(Api::Fetch, move |asked| {
+        let denied = asked.topic == "closed" && is_on.load(Ordering::SeqCst);
+        Deed::code(if denied { ErrorCode::TOPIC_AUTHORIZATION_FAILED.0 } else { 0 })
+    });
+    (fake, denies)
+}
+
+/// Joins a group of its own that reads both.
+async fn reads_both(fake: &FakeKafka, step: u32) -> (Consumer, Reader) {
+    let mut conf = Config::with_bootstrap(&fake.address()).unwrap();
+    (conf.use_earliest, conf.consume_step) = (true, step);
+    let group = GroupConf::embedded(unique("group"));
+    let consumer = Consumer::connect(conf, group, &["open", "closed"]).await.unwrap();
+    let reader = consumer.reader();
+    (consumer, reader)
+}
+
+/// Reads `count` records of `topic`, which are there, and says how many of each partition.
+async fn read(consumer: &Consumer, reader: &mut Reader, topic: &str, count: usize) -> [usize; 2] {
+    let mut counts = [0; 2];
+    for n in 0..count {
+        let message = tokio::time::timeout(Duration::from_secs(20), reader.next()).await;
+        let message = message.unwrap_or_else(|_| panic!("{n} of {count} of {topic}: {:?}", consumer.stats()));
+        let message = message.unwrap().expect("it is not closed");
+        assert_eq!(&*message.topic, topic, "{:?}", consumer.stats());
+        counts[message.partition as usize] += 1;
+    }
+    counts
+}
+
+fn denials(consumer: &Consumer) -> Vec<(String, String)> {
+    let events = std::iter::from_fn(|| consumer.try_event());
+    let told = events.filter_map(|event| match event {
+        Event::NotAuthorized { topic, reason } => Some((topic.to_string(), reason.to_string())),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// Fetches of "closed", by partition.
+fn tries(fake: &FakeKafka) -> [usize; 2] {
+    let of = |partition| {
+        let is_it = |asked: &&fake::Asked| {
+            (asked.api, &*asked.topic, asked.partition) == (Api::Fetch, "closed", partition)
+        };
+        fake.asked().iter().filter(is_it).count()
+    };
+    [of(0), of(1)]
+}
+
+/// There is a backlog of a thousand units that cannot be read: they keep nobody from reading the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_may_not_be_read_is_told_of_and_the_others_are_read() {
+    let (fake, denies) = a_topic_without_the_right_to_read().await;
+    for base in (0..RECORDS).step_by(PER_BATCH as usize) {
+        ["open", "closed"].iter().for_each(|topic| (0..2).for_each(|p| fake.append(topic, p, &batch(base))));
+    }
+    let (consumer, mut reader) = reads_both(&fake, 2).await;
+    let all = RECORDS as usize;
+    assert_eq!(read(&consumer, &mut reader, "open", 2 * all).await, [all, all]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fake.append("open", 0, &batch(RECORDS));
+    assert_eq!(read(&consumer, &mut reader, "open", PER_BATCH as usize).await, [10, 0]);
+
+    let told = denials(&consumer);
+    let [(topic, reason)] = &told[..] else { panic!("it is told once: {told:?}") };
+    assert_eq!(topic, "closed");
+    assert!(reason.contains("may not READ topic \"closed\" (TOPIC_AUTHORIZATION_FAILED)"), "{reason}");
+    assert_eq!(consumer.stats().topics_denied, 1);
+    let tries = tries(&fake);
+    assert!(tries.iter().all(|n| *n <= 6), "it is left alone for a while each time: {tries:?}");
+
+    denies.store(false, Ordering::SeqCst);
+    assert_eq!(read(&consumer, &mut reader, "closed", 2 * all).await, [all, all], "from its first record on");
+    let stats = consumer.stats();
+    assert_eq!((stats.topics_denied, stats.units_failed, stats.records_lost), (0, 0, 0), "{stats:?}");
+    assert!(denials(&consumer).is_empty());
+}
+
+/// There is nothing to read yet: it is the look for new records that is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_may_not_be_read_does_not_delay_what_comes_in_others() {
+    let (fake, denies) = a_topic_without_the_right_to_read().await;
+    let (consumer, mut reader) = reads_both(&fake, 1000).await;
+    let mut slowest = Duration::ZERO;
+    for n in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let began = tokio::time::Instant::now();
+        fake.append("open", n % 2, &batch(0));
+        read(&consumer, &mut reader, "open", PER_BATCH as usize).await;
+        slowest = slowest.max(began.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert_eq!(denials(&consumer).len(), 1);
+    let tries = tries(&fake);
+    assert!(tries.iter().all(|n| (1..=6).contains(n)), "{tries:?}");
+    denies.store(false, Ordering::SeqCst);
+    fake.append("closed", 1, &batch(0));
+    assert_eq!(read(&consumer, &mut reader, "closed", PER_BATCH as usize).await, [0, 10]);
 }

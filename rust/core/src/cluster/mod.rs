@@ -273,6 +273,12 @@ impl Cluster {
         Err(last)
     }
 
+    /// Sends nothing more on the connections for `purpose`, and waits until the brokers have read all that was sent there,
+    /// `within` at most; says whether they have. For requests that nobody answers: [`close`](Self::close) may lose them.
+    pub(crate) async fn finish(&self, purpose: Purpose, within: Duration) -> bool {
+        self.inner().pool.finish(purpose, within).await
+    }
+
     /// Ends the tasks and closes all sockets, for this handle and all its clones. Calls in flight fail at once.
     pub fn close(&self) {
         self.inner().close();

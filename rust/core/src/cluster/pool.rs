@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Purpose;
 use crate::config::BrokerAddress;
@@ -92,7 +92,9 @@ impl Pool {
     pub(super) fn candidates(&self, purpose: Purpose, most: usize) -> Vec<Arc<Node>> {
         let mut nodes: Vec<_> = self.nodes.read().values().cloned().collect();
         nodes.sort_by_cached_key(|n| {
-            (n.health.lock().trouble, n.live(purpose).is_none(), crate::net::random())
+            // Not within the tuple: its temporaries live until its end, and `live` may take the same lock.
+            let trouble = n.health.lock().trouble;
+            (trouble, n.live(purpose).is_none(), crate::net::random())
         });
         nodes.truncate(most);
         nodes.extend(self.seeds.iter().cloned());
@@ -114,6 +116,20 @@ impl Pool {
                 *place = None;
             }
         }
+    }
+
+    /// Sends nothing more on the connections for `purpose`, and waits until the brokers have read all that was sent there,
+    /// `within` at most. Says whether they have.
+    pub(super) async fn finish(&self, purpose: Purpose, within: Duration) -> bool {
+        let nodes: Vec<_> = self.nodes.read().values().cloned().collect();
+        let connections: Vec<_> = nodes.iter().filter_map(|node| node.live(purpose)).collect();
+        connections.iter().for_each(|connection| connection.finish());
+        let ended = async {
+            for connection in &connections {
+                connection.ended().await;
+            }
+        };
+        timeout(within, ended).await.is_ok()
     }
 
     /// Closes everything, for good.

@@ -129,12 +129,15 @@ impl Consumer {
     /// Counters, now.
     pub fn stats(&self) -> ConsumerStats {
         let shared = self.shared();
-        let (units_held, readers, organiser) = shared
-            .with(|state| (state.units.len() as u64, state.readers.len() as u64, state.talk.is_organiser()));
+        let (units_held, readers, organiser, topics_denied) = shared.with(|state| {
+            let (units, readers) = (state.units.len() as u64, state.readers.len() as u64);
+            (units, readers, state.talk.is_organiser(), state.denied.count())
+        });
         ConsumerStats {
             units_held,
             readers,
             organiser,
+            topics_denied,
             prefetch_bytes: shared.budget.used() as u64,
             prefetch_peak: shared.budget.peak() as u64,
             events_dropped: shared.events.dropped(),

@@ -148,7 +148,7 @@ async fn wait(shared: &Shared, next: Instant, retry_at: Option<Instant>) {
 
 /// Ready when the group has work for us.
 async fn work(shared: &Shared) {
-    let topics = shared.with(|state| state.topics());
+    let topics = shared.with(|state| state.topics_to_claim(Instant::now()));
     match shared.coordinator.work(&topics, WORK_WAIT).await {
         Ok(true) => {}
         // Time asks again.

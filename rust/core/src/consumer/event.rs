@@ -83,6 +83,15 @@ pub enum Event {
         /// Where the log ends now.
         end: i64,
     },
+    /// The user may not read a topic. No unit fails and nothing is skipped: its readers wait, other topics are read on, and it
+    /// is asked for again after a second, then ever more rarely, at last every 30 s; reading goes on by itself once the right
+    /// was granted. Told when it is met first, then once a minute at most.
+    NotAuthorized {
+        /// The topic.
+        topic: Arc<str>,
+        /// What the broker said, and what to do.
+        reason: Arc<str>,
+    },
     /// A unit failed too often and was put aside; it holds the partition's committed offset.
     Parked {
         /// The topic.

@@ -266,14 +266,18 @@ async fn take(shared: &Arc<Shared>, part: Part) {
         Treatment::Reset => out_of_range(shared, &want).await,
         _ => {
             let error = part.error;
-            if error.refresh_metadata() {
+            let denied = shared.with(|state| {
+                state.fetch_failed(&want, now);
+                state.denied(&want.tp, error, now)
+            });
+            // What is denied is said once a minute.
+            if denied || error.refresh_metadata() {
                 tracing::debug!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {error}");
             } else {
                 tracing::warn!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {error}");
             }
             // Whatever it is, it may be that we asked the wrong broker; the attempt of the unit does not change.
             shared.cluster.request_refresh(&want.tp.topic);
-            shared.with(|state| state.fetch_failed(&want, now));
         }
     }
 }

@@ -25,6 +25,7 @@ mod cache;
 mod chunk;
 mod client;
 mod coordinate;
+mod denied;
 mod ends;
 mod error;
 mod event;

@@ -43,7 +43,10 @@ pub(super) fn check_names(names: &[&str]) -> Result<(), ConsumerError> {
 pub(super) async fn unsubscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<(), ConsumerError> {
     let topics: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
     shared.with(|state| {
-        topics.iter().for_each(|topic| state.talk.remove_topic(topic));
+        for topic in &topics {
+            state.talk.remove_topic(topic);
+            state.denied.forget(topic);
+        }
         state.effects.watch = true;
     });
     Ok(())

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::cache::Extent;
 use super::chunk::UnitInfo;
+use super::denied::Denied;
 use super::error::ReadError;
 use super::event::Event;
 use super::feed::Feed;
@@ -197,6 +198,8 @@ pub(super) struct State<B> {
     /// Fetches under way per leader.
     pub(super) busy: HashMap<i32, usize>,
     pub(super) uses: u64,
+    /// Topics that the brokers do not let us read.
+    pub(super) denied: Denied,
     /// Partitions whose high watermark was seen and not told to the group.
     pub(super) unsaid: BTreeSet<Tp>,
     /// Partitions of topics that only other members read, with the high watermarks that the group knows. The organiser
@@ -226,6 +229,7 @@ impl<B: Extent> State<B> {
             counters,
             busy: HashMap::new(),
             uses: 0,
+            denied: Denied::default(),
             unsaid: BTreeSet::new(),
             others: HashMap::new(),
             topic_ids: HashMap::new(),

@@ -42,6 +42,8 @@ pub struct ConsumerStats {
     pub prefetch_bytes: u64,
     /// The most such bytes at any time.
     pub prefetch_peak: u64,
+    /// Topics that the user may not read: they could not be read when they were tried last.
+    pub topics_denied: u64,
     /// Events dropped because nobody read them.
     pub events_dropped: u64,
     /// Whether this consumer watches for new records for the whole group.

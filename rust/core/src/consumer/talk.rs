@@ -213,7 +213,7 @@ impl<B: Extent> State<B> {
         let request = ExchangeRequest {
             consumer: self.talk.consumer.clone(),
             request: self.talk.last_request,
-            topics: self.talk.topics.clone(),
+            topics: self.topics_to_claim(now),
             acks: acks.0,
             nacks: nacks.0,
             renews: renews.0,
@@ -258,7 +258,7 @@ impl<B: Extent> State<B> {
     }
 
     /// The first offset of a unit that is not handled.
-    fn progress(&self, held: &Held<B>) -> i64 {
+    pub(super) fn progress(&self, held: &Held<B>) -> i64 {
         let seat = held.holder.and_then(|slot| self.readers.get(&slot));
         seat.map_or(held.from, |seat| seat.slot.unhandled()).clamp(held.unit.start, held.unit.end)
     }
@@ -370,6 +370,7 @@ impl<B: Extent> State<B> {
     pub(super) fn tick(&mut self, now: Instant) -> Instant {
         self.give_up_overdue(now);
         self.give_up_stuck(now);
+        self.give_back_denied(now);
         self.put_down_stalled(now);
         self.give_back_unwanted(now);
         let mut next = self.talk.next_heartbeat;

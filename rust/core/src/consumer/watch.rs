@@ -190,7 +190,9 @@ fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
     let mut all = true;
     let mut wants = Vec::new();
     shared.with(|state| {
-        for meta in &metas {
+        let now = Instant::now();
+        // What may not be read is left out: an error would end every poll at once.
+        for meta in metas.iter().filter(|meta| state.denied.until(&meta.name, now).is_none()) {
             for partition in &meta.partitions {
                 let Some(leader) = partition.leader.filter(|leader| leader.node == node) else { continue };
                 let tp = Tp { topic: Arc::clone(&meta.name), partition: partition.index };
@@ -265,7 +267,7 @@ async fn poll_once(shared: &Arc<Shared>, watched: &mut Watched, mut wants: Vec<W
                     .await;
             }
             _ => {
-                well = false;
+                well &= shared.with(|state| state.denied(&tp, part.error, Instant::now()));
                 tracing::debug!(topic = &*tp.topic, partition = tp.partition, "long poll: {}", part.error);
                 shared.cluster.request_refresh(&tp.topic);
             }

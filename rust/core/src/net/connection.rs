@@ -18,6 +18,8 @@
 //!
 //! A broker may put an end to the time it takes us for who we are; `session` renews it before.
 
+mod options;
+mod reading;
 mod session;
 
 use std::collections::VecDeque;
@@ -30,64 +32,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::AsyncRead;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{CallError, CloseReason, ConnectError};
-use super::frames::{FrameReader, FrameWriter, Outgoing};
-use super::gather::Gather;
+use super::frames::{FrameWriter, Outgoing};
 use super::handshake::{self, Versions};
-use super::security::Security;
 use super::stream::Reading;
-use crate::config::{BrokerAddress, Config, ConfigError};
+use crate::config::BrokerAddress;
 use crate::wire::{ApiKey, Request, correlation_id, decode_response, frame};
+
+pub use options::ConnectionOptions;
 
 /// Rounds of taking along other callers' frames before the writing is handed to a task: a caller must get its own
 /// thread back.
 const ROUNDS: usize = 8;
-/// How long a connection without answers keeps buffers for them.
-const KEEP_SPARES: Duration = Duration::from_secs(5);
-
-/// How a connection is made, and its bounds.
-#[derive(Debug, Clone)]
-pub struct ConnectionOptions {
-    /// Sent with every request.
-    pub client_id: Arc<str>,
-    /// Longest wait for name, TCP connection and first answer together, and for each answer of a renewal. Default 10 s.
-    pub connect_timeout: Duration,
-    /// Most bytes of an answer. Default: `max-bytes` and room for one batch above it (128 MiB), for brokers return one
-    /// whole batch above any limit.
-    pub max_frame: usize,
-    /// Most requests without an answer. Default 256.
-    pub max_in_flight: usize,
-    /// TLS, and who we are. Default: neither.
-    pub security: Security,
-}
-
-impl ConnectionOptions {
-    /// What the settings say; see [`Security::new`] for what is read, and its errors.
-    pub fn new(conf: &Config) -> Result<Self, ConfigError> {
-        Ok(Self { security: Security::new(conf)?, ..Self::unsecured(conf) })
-    }
-
-    fn unsecured(conf: &Config) -> Self {
-        Self {
-            client_id: conf.client_id.as_str().into(),
-            connect_timeout: conf.connect_timeout,
-            max_frame: usize::try_from(conf.max_bytes).unwrap_or(0) + (128 << 20),
-            max_in_flight: 256,
-            security: Security::default(),
-        }
-    }
-}
-
-impl Default for ConnectionOptions {
-    fn default() -> Self {
-        Self::unsecured(&Config::default())
-    }
-}
 
 /// One connection to one broker. Dropping it closes it.
 #[derive(Debug)]
@@ -123,6 +83,8 @@ struct State {
     writer: Option<FrameWriter>,
     /// Requests without an answer, in the order of their frames.
     waiting: VecDeque<Waiting>,
+    /// Nothing more is taken; the writer ends when it has written what it has.
+    finishing: bool,
     closed: Option<Closed>,
 }
 
@@ -193,13 +155,14 @@ impl Connection {
                 offered: 0,
                 writer: Some(FrameWriter::new(write)),
                 waiting: VecDeque::new(),
+                finishing: false,
                 closed: None,
             }),
             stop: Notify::new(),
         });
         match read {
-            Reading::Plain(read) => tokio::spawn(read_answers(shared.clone(), opened.reader, read)),
-            Reading::Tls(read) => tokio::spawn(read_answers(shared.clone(), opened.reader, read)),
+            Reading::Plain(read) => tokio::spawn(reading::run(shared.clone(), opened.reader, read)),
+            Reading::Tls(read) => tokio::spawn(reading::run(shared.clone(), opened.reader, read)),
         };
         if let (Some(user), Some(lifetime)) = (&options.security.sasl, opened.session) {
             let (address, user, within) = (address.clone(), user.clone(), options.connect_timeout);
@@ -325,6 +288,32 @@ impl Connection {
         self.shared.state.lock().waiting.len()
     }
 
+    /// Takes no more requests, and says behind what was sent that nothing more comes: a broker that has read all of it closes
+    /// the connection, see [`ended`](Self::ended). Answers still come.
+    ///
+    /// Only who waits for that knows that all of it was read: when data comes back to a socket that was closed, the broker's
+    /// system throws away what the broker has not read yet.
+    pub(crate) fn finish(&self) {
+        let writer = {
+            let mut state = self.shared.state.lock();
+            state.finishing = true;
+            state.writer.take()
+        };
+        // Its end closes the socket's sending half. Somebody who writes now ends it when all is written.
+        drop(writer);
+    }
+
+    /// Waits until the connection has ended, for ever if it does not.
+    pub(crate) async fn ended(&self) {
+        let stop = self.shared.stop.notified();
+        tokio::pin!(stop);
+        // Registered before the look at `closed`, so that an end in between is not missed.
+        stop.as_mut().enable();
+        if !self.is_closed() {
+            stop.await;
+        }
+    }
+
     /// Closes the socket and ends the tasks. Calls in flight fail at once and say whether bytes of them may have left.
     pub fn close(&self) {
         self.shared.close(CloseReason::Local);
@@ -442,6 +431,9 @@ impl Shared {
             if let Some(closed) = &state.closed {
                 return Err(Broken { reason: closed.reason.clone(), possibly_written: false });
             }
+            if state.finishing {
+                return Err(Broken { reason: CloseReason::Local, possibly_written: false });
+            }
             let start = state.end;
             state.end += outgoing.frame.len() as u64;
             state.queue.push_back(outgoing);
@@ -483,7 +475,7 @@ impl Shared {
         writer.take(&mut state.queue);
         if writer.is_empty() {
             state.offered = writer.position();
-            state.writer = Some(writer);
+            state.writer = (!state.finishing).then_some(writer);
             return None;
         }
         // From now on the system may have any byte of these, until we know better.
@@ -532,6 +524,10 @@ impl Shared {
         let waiting = {
             let mut state = self.state.lock();
             let expected = state.waiting.front().map(|w| w.correlation);
+            if expected.is_none() && state.finishing {
+                // What a broker says at the end to requests without answers: nobody listens.
+                return Ok(());
+            }
             if found.is_none() || found != expected {
                 return Err(CloseReason::OutOfOrder { found: found.unwrap_or(-1), expected });
             }
@@ -565,40 +561,4 @@ impl Shared {
                 w.answer.send(Err(Broken { reason: reason.clone(), possibly_written: w.start < offered }));
         }
     }
-}
-
-/// The task that reads.
-async fn read_answers(
-    shared: Arc<Shared>,
-    mut reader: FrameReader,
-    mut socket: impl AsyncRead + Gather + Unpin,
-) {
-    let stop = shared.stop.notified();
-    tokio::pin!(stop);
-    stop.as_mut().enable();
-    if shared.state.lock().closed.is_some() {
-        return;
-    }
-    let spares = Arc::clone(reader.spares());
-    let reason = loop {
-        let next = reader.next(&mut socket, shared.max_frame);
-        tokio::pin!(next);
-        let read = loop {
-            tokio::select! {
-                biased;
-                () = &mut stop => return,
-                read = &mut next => break read,
-                () = async { tokio::time::sleep(KEEP_SPARES).await }, if spares.any() => spares.give_up(),
-            }
-        };
-        match read {
-            Ok(frame) => {
-                if let Err(reason) = shared.answer(frame) {
-                    break reason;
-                }
-            }
-            Err(e) => break e.into_reason(shared.max_frame),
-        }
-    };
-    shared.close(reason);
 }

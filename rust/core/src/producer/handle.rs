@@ -13,9 +13,12 @@ use super::memory::Room;
 use super::shared::Shared;
 use super::stats::ProducerStats;
 use super::{TopicId, delay, expire, identity, linger};
-use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::cluster::{Cluster, Purpose};
+use crate::config::{Acks, Config};
 use crate::wire::Record;
+
+/// How long a close with acks=0 waits for brokers to read what was sent, if it has that time: a proxy may never say it.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// Sends records to Kafka. Clones share one producer; any thread may use any of them.
 ///
@@ -270,8 +273,19 @@ async fn finish(shared: &Arc<Shared>, timeout: Duration) -> Result<(), CloseErro
             tracing::error!(target: "kafkafast.producer", "A task of the producer has failed: {error}");
         }
     }
+    if in_time && shared.settings.acks == Acks::None {
+        read_by_brokers(shared, timeout.saturating_sub(start.elapsed())).await;
+    }
     let waited_ms = start.elapsed().as_millis() as u64;
     last_things(shared, waited_ms, reason.map_or(String::new(), |reason| format!(": {reason}")))
+}
+
+/// With acks=0 nobody says that what was sent was read. A broker that lags has not, and may lose it when we close first.
+async fn read_by_brokers(shared: &Shared, within: Duration) {
+    if !shared.cluster.finish(Purpose::Produce, within.min(READ_WITHIN)).await {
+        tracing::warn!(target: "kafkafast.producer",
+            "Brokers have not read all that was sent with acks=0; the end of it may be lost");
+    }
 }
 
 /// After the tasks have ended: drops what was not sent, and says what was left.

@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) identity_code: i16,
     /// Answers to Produce wait this long.
     pub(crate) latency: Duration,
+    /// Each Produce is carried out so much later, and what is behind it is not read before.
+    pub(crate) lag: Duration,
     pub(crate) produce_version: i16,
     pub(crate) refreshes: usize,
     ports: [u16; 2],
@@ -86,6 +88,7 @@ impl Fake {
             choose: Box::new(|_| Fate::Write),
             identity_code: 0,
             latency: Duration::ZERO,
+            lag: Duration::ZERO,
             produce_version: 9,
             refreshes: 0,
             ports,
@@ -135,6 +138,10 @@ impl Fake {
             let mut frame = vec![0; length as usize];
             if read.read_exact(&mut frame).await.is_err() {
                 break;
+            }
+            if frame.starts_with(&[0, 0]) {
+                let lag = self.state().lag;
+                tokio::time::sleep(lag).await;
             }
             let Some(answer) = self.answer(node, Bytes::from(frame)) else { break };
             if answers.send(answer).is_err() {
@@ -233,6 +240,7 @@ impl Fake {
         correlation: i32,
     ) -> Option<(Instant, Vec<u8>, Vec<i32>)> {
         let mut state = self.state();
+        let is_answered = request.acks != 0;
         let mut answers = Vec::new();
         let mut silent = false;
         for topic in request.topic_data {
@@ -299,7 +307,8 @@ impl Fake {
             partition.in_flight_max = partition.in_flight_max.max(partition.in_flight);
         }
         let answer = ProduceResponse { responses: answers, ..ProduceResponse::default() };
-        Some((at, reply::<ProduceRequest>(&answer, version, correlation), carried))
+        let bytes = is_answered.then(|| reply::<ProduceRequest>(&answer, version, correlation));
+        Some((at, bytes.unwrap_or_default(), carried))
     }
 }
 

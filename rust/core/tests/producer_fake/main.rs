@@ -255,6 +255,27 @@ async fn close_tells_what_may_have_been_written_from_what_was_not_sent() {
     assert!(!second.await.unwrap_err().possibly_written());
 }
 
+/// Nobody says with acks=0 that a record was read, and who closes a socket before that may lose it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_acks_0_a_close_waits_for_brokers_that_lag() {
+    let fake = Fake::start(4).await;
+    fake.state().lag = Duration::from_millis(20);
+    let (producer, id) = producer(&fake, &[("acks", "0"), ("batch.size", "300")]).await;
+    send_numbers(&fake, &producer, id, 2000).await;
+    let read = fake.state().partitions.iter().map(|p| p.values.len()).sum::<usize>();
+    assert!(read < 2000, "the brokers lag");
+    producer.close(WAIT).await.unwrap();
+    assert_exactly_once_in_order(&fake, 2000);
+
+    // Nor does it wait for ever.
+    let (producer, id) = self::producer(&fake, &[("acks", "0")]).await;
+    fake.state().lag = WAIT;
+    append(&producer, id, 0, "lost").await;
+    let began = std::time::Instant::now();
+    producer.close(Duration::from_millis(300)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unkeyed_records_avoid_a_leader_that_is_gone() {
     let fake = Fake::start(4).await;

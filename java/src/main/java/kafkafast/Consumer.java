@@ -24,6 +24,9 @@ import java.util.concurrent.locks.LockSupport;
  *     consumer.process(16, message -> ...);               // or sixteen: returns = acknowledged, throws = comes again
  * }
  * }</pre>
+ *
+ * <p>A topic that the user may not read stops nobody: a warning in the log says what to grant, once a minute at most,
+ * {@link ConsumerStats#getTopicsDenied()} counts such topics, the others are read on, and it is read within 30 s after the right was granted.
  */
 public final class Consumer implements Iterable<Message>, AutoCloseable {
     private final ConsumerState state;

@@ -2,7 +2,7 @@ package kafkafast;
 
 /** What a consumer has done so far: one immutable look at counters that move on. */
 public final class ConsumerStats {
-    private static final int FIELDS = 13;
+    private static final int FIELDS = 14;
 
     private final long[] values;
 
@@ -133,9 +133,18 @@ public final class ConsumerStats {
         return values[12];
     }
 
+    /**
+     * Topics that the user may not read (TOPIC_AUTHORIZATION_FAILED): they could not be read when they were tried last. The log says which.
+     *
+     * @return a number, 0 when all is well
+     */
+    public long getTopicsDenied() {
+        return values[13];
+    }
+
     @Override
     public String toString() {
         return "ConsumerStats(messages=" + getMessages() + ", unitsDone=" + getUnitsDone() + ", unitsHeld=" + getUnitsHeld() + ", unitsFailed="
-            + getUnitsFailed() + ", readers=" + getReaders() + ", prefetchBytes=" + getPrefetchBytes() + ")";
+            + getUnitsFailed() + ", readers=" + getReaders() + ", prefetchBytes=" + getPrefetchBytes() + ", topicsDenied=" + getTopicsDenied() + ")";
     }
 }

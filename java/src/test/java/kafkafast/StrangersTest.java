@@ -1,5 +1,6 @@
 package kafkafast;
 
+import static kafkafast.Neighbours.sorted;
 import static org.junit.Assert.assertEquals;
 import static org.junit.Assert.assertNotNull;
 import static org.junit.Assert.assertNull;
@@ -10,7 +11,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.Collection;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
@@ -18,13 +18,11 @@ import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.producer.internals.BuiltInPartitioner;
 import org.apache.kafka.common.record.TimestampType;
-import org.junit.AfterClass;
-import org.junit.BeforeClass;
+import org.junit.ClassRule;
 import org.junit.Test;
 
 /**
@@ -38,23 +36,10 @@ public class StrangersTest {
     /** A batch of fewer bytes may stay plain: it is sent compressed only when that makes it smaller. */
     private static final int SMALL = 1000;
 
-    private static OwnBroker broker;
-    private static Strangers strangers;
-
-    @BeforeClass
-    public static void start() throws Exception {
-        // Some records here are very old; the cleaner is in a hurry.
-        broker = new OwnBroker(null, "log.retention.ms=-1\nlog.cleaner.backoff.ms=100\nlog.cleaner.dedupe.buffer.size=4194304");
-        strangers = new Strangers(broker.address());
-    }
-
-    @AfterClass
-    public static void stop() throws Exception {
-        if (broker != null) {
-            strangers.close();
-            broker.close();
-        }
-    }
+    /** Some records here are very old; the cleaner is in a hurry. */
+    @ClassRule
+    public static final Neighbours HERE =
+        new Neighbours("log.retention.ms=-1\nlog.cleaner.backoff.ms=100\nlog.cleaner.dedupe.buffer.size=4194304");
 
     // --- what is sent -----------------------------------------------------------------------------------------------
 
@@ -91,7 +76,7 @@ public class StrangersTest {
     private static List<Row> send(KafkaConf conf, String topic, List<Row> rows, long[] next) throws Exception {
         long before = System.currentTimeMillis();
         List<Row> sent = new ArrayList<>();
-        try (Producer producer = Producer.connect(conf, broker.address())) {
+        try (Producer producer = Producer.connect(conf, HERE.broker.address())) {
             List<CompletableFuture<RecordMetadata>> places = new ArrayList<>();
             for (Row row : rows) {
                 places.add(producer.send(record(topic, row)));
@@ -118,10 +103,6 @@ public class StrangersTest {
         return new KafkaConf().set("codec", codec).set("acks", acks).set("linger.ms", "60000").set("batch.size", "900000");
     }
 
-    private static List<Row> sorted(Collection<Row> rows) {
-        return rows.stream().sorted(Row.ORDER).collect(Collectors.toList());
-    }
-
     // --- ours, read by strangers ------------------------------------------------------------------------------------
 
     @Test
@@ -130,15 +111,15 @@ public class StrangersTest {
             List<Path> segments = new ArrayList<>();
             Map<String, List<Row>> all = new HashMap<>();
             for (String acks : new String[] {"all", "1", "0"}) {
-                String topic = strangers.topic("ours-" + codec + "-acks-" + acks, PARTITIONS);
+                String topic = HERE.strangers.topic("ours-" + codec + "-acks-" + acks, PARTITIONS);
                 long[] next = new long[PARTITIONS];
                 List<Row> sent = send(conf(codec, acks).set("batch-num-messages", "1"), topic, varieties(), next);
                 // With acks=0 what is sent is not yet written, and the next producer has a connection of its own.
-                strangers.awaitEnd(topic, PARTITIONS, sent.size());
+                HERE.strangers.awaitEnd(topic, PARTITIONS, sent.size());
                 sent.addAll(send(conf(codec, acks), topic, varieties(), next));
-                strangers.awaitEnd(topic, PARTITIONS, sent.size());
-                Row.assertSame(topic, sorted(sent), strangers.read(topic));
-                segments.addAll(broker.segments(topic));
+                HERE.strangers.awaitEnd(topic, PARTITIONS, sent.size());
+                Row.assertSame(topic, sorted(sent), HERE.strangers.read(topic));
+                segments.addAll(HERE.broker.segments(topic));
                 sent.forEach(row -> all.computeIfAbsent(topic + "-" + row.partition, p -> new ArrayList<>()).add(row));
             }
             Map<String, List<LogDump.Batch>> dump = LogDump.of(segments);
@@ -184,10 +165,10 @@ public class StrangersTest {
         byte[] noise = new byte[100_000];
         new Random(1).nextBytes(noise);
         for (String codec : CODECS) {
-            String topic = strangers.topic("noise", 1);
+            String topic = HERE.strangers.topic("noise", 1);
             List<Row> sent = send(conf(codec, "all"), topic, Arrays.asList(new Row(0, -1, 5, null, noise, Collections.emptyList())), new long[1]);
-            Row.assertSame(topic, sent, strangers.read(topic));
-            List<LogDump.Batch> batches = LogDump.of(broker.segments(topic)).get(topic + "-0");
+            Row.assertSame(topic, sent, HERE.strangers.read(topic));
+            List<LogDump.Batch> batches = LogDump.of(HERE.broker.segments(topic)).get(topic + "-0");
             assertEquals(Arrays.asList("none"), batches.stream().map(LogDump.Batch::codec).collect(Collectors.toList()));
         }
     }
@@ -195,9 +176,9 @@ public class StrangersTest {
     @Test
     public void aBrokenByteIsFound() throws Exception {
         for (String codec : CODECS) {
-            String topic = strangers.topic("broken", PARTITIONS);
+            String topic = HERE.strangers.topic("broken", PARTITIONS);
             send(conf(codec, "all"), topic, varieties(), new long[PARTITIONS]);
-            byte[] whole = Files.readAllBytes(broker.segments(topic).get(0));
+            byte[] whole = Files.readAllBytes(HERE.broker.segments(topic).get(0));
             Path dir = Files.createTempDirectory("kafka-fast-broken");
             Path file = dir.resolve("00000000000000000000.log");
             try {
@@ -216,8 +197,8 @@ public class StrangersTest {
     /** The same key goes to the same partition, whoever sends it. */
     @Test
     public void keysGoWhereStrangersSendThem() throws Exception {
-        String topic = strangers.topic("keys", 7);
-        try (Producer producer = Producer.connect(broker.address())) {
+        String topic = HERE.strangers.topic("keys", 7);
+        try (Producer producer = Producer.connect(HERE.broker.address())) {
             List<byte[]> keys = new ArrayList<>(Arrays.asList(new byte[0], new byte[] {-1, 0, -128}, new byte[70_000]));
             for (int i = 0; i < 200; i++) {
                 keys.add(Tools.utf8("key-".substring(0, i % 5) + i));
@@ -232,50 +213,10 @@ public class StrangersTest {
 
     // --- theirs, read by us -----------------------------------------------------------------------------------------
 
-    private static Consumer consumer(String topic, int step) {
-        KafkaConf conf = new KafkaConf().set("consume-step", String.valueOf(step));
-        conf.setUseEarliest(true);
-        return Consumer.connect(conf, new BrokerConf[] {broker.address()}, RedisConf.embedded(Tools.topic("g")), topic);
-    }
-
-    /**
-     * What our consumer reads of a topic that has so many records: in one thread with large units, copied and viewed in place in turn, and in
-     * four with units of seven, which end within batches. Both must agree.
-     */
-    private static List<Row> ours(String topic, int count) throws Exception {
-        List<Row> rows = new ArrayList<>();
-        try (Consumer consumer = consumer(topic, 10_000)) {
-            while (rows.size() < count) {
-                int before = rows.size();
-                Message m = consumer.readMsg(30_000);
-                assertNotNull("only " + before + " of " + count + ": " + consumer.stats(), m);
-                rows.add(Row.of(m));
-                if (rows.size() < count) {
-                    consumer.forEachView(2, 30_000, (meta, value) -> rows.add(Row.of(meta, value)));
-                }
-            }
-            assertNull(consumer.readMsg(300));
-        }
-        Collection<Row> shared = new ConcurrentLinkedQueue<>();
-        try (Consumer consumer = consumer(topic, 7)) {
-            Thread workers = new Thread(() -> consumer.process(4, m -> shared.add(Row.of(m))));
-            workers.start();
-            try {
-                Tools.await("all records in small units", 30_000, () -> shared.size() >= count);
-                Thread.sleep(300);
-            } finally {
-                consumer.close();
-            }
-            workers.join(10_000);
-        }
-        Row.assertSame("units of any size", sorted(rows), sorted(shared));
-        return sorted(rows);
-    }
-
     @Test
     public void weReadStrangers() throws Exception {
         for (String codec : CODECS) {
-            String topic = strangers.topic("theirs-" + codec, PARTITIONS);
+            String topic = HERE.strangers.topic("theirs-" + codec, PARTITIONS);
             String[][] kinds = {{"acks", "all"}, {"enable.idempotence", "false", "acks", "1"}, {"transactional.id", Tools.topic("t")}};
             List<Row> sent = new ArrayList<>();
             List<Row> aborted = new ArrayList<>();
@@ -283,7 +224,7 @@ public class StrangersTest {
                 for (String batch : new String[] {"0", "500000"}) {
                     List<String> settings = new ArrayList<>(Arrays.asList("compression.type", codec, "linger.ms", "200", "batch.size", batch));
                     settings.addAll(Arrays.asList(kind));
-                    try (Strangers.Sender sender = strangers.sender(settings.toArray(new String[0]))) {
+                    try (Strangers.Sender sender = HERE.strangers.sender(settings.toArray(new String[0]))) {
                         if (kind[0].equals("transactional.id")) {
                             sendTransactions(sender, topic, sent, aborted);
                         } else {
@@ -293,11 +234,11 @@ public class StrangersTest {
                     }
                 }
             }
-            Row.assertSame(topic, sorted(sent), strangers.read(topic));
-            assertEquals("committed", sent.size() - aborted.size(), strangers.read(topic, "read_committed", TimestampType.CREATE_TIME).size());
+            Row.assertSame(topic, sorted(sent), HERE.strangers.read(topic));
+            assertEquals("committed", sent.size() - aborted.size(), HERE.strangers.read(topic, "read_committed", TimestampType.CREATE_TIME).size());
             assertTrue(aborted.size() > 50);
             // read_uncommitted, the default: what was aborted is read too, markers never.
-            Row.assertSame(topic, sorted(sent), ours(topic, sent.size()));
+            Row.assertSame(topic, sorted(sent), HERE.ours(topic, sent.size()));
             assertNothingStopsAtTheEnd(topic, sent.size());
         }
     }
@@ -321,7 +262,7 @@ public class StrangersTest {
 
     /** A reader that has read a topic whose log ends with a marker, or with a gap, gets what comes behind it. */
     private static void assertNothingStopsAtTheEnd(String topic, int count) throws Exception {
-        try (Consumer consumer = consumer(topic, 50); Strangers.Sender sender = strangers.sender()) {
+        try (Consumer consumer = HERE.consumer(topic, 50); Strangers.Sender sender = HERE.strangers.sender()) {
             for (int i = 0; i < count; i++) {
                 assertNotNull(consumer.readMsg(30_000));
             }
@@ -339,23 +280,23 @@ public class StrangersTest {
     @Test
     public void batchesTheBrokerCompressedAgain() throws Exception {
         for (String[] codecs : new String[][] {{"none", "gzip"}, {"gzip", "snappy"}, {"snappy", "lz4"}, {"lz4", "zstd"}, {"zstd", "uncompressed"}}) {
-            String topic = strangers.topic("again", PARTITIONS, "compression.type", codecs[1]);
+            String topic = HERE.strangers.topic("again", PARTITIONS, "compression.type", codecs[1]);
             List<Row> sent = sorted(send(conf(codecs[0], "all"), topic, varieties(), new long[PARTITIONS]));
-            for (LogDump.Batch batch : LogDump.of(broker.segments(topic)).get(topic + "-0")) {
+            for (LogDump.Batch batch : LogDump.of(HERE.broker.segments(topic)).get(topic + "-0")) {
                 assertEquals(batch.toString(), codecs[1].replace("uncompressed", "none"), batch.codec());
             }
-            Row.assertSame(topic, sent, strangers.read(topic));
-            Row.assertSame(topic, sent, ours(topic, sent.size()));
+            Row.assertSame(topic, sent, HERE.strangers.read(topic));
+            Row.assertSame(topic, sent, HERE.ours(topic, sent.size()));
         }
     }
 
     @Test
     public void timesTheBrokerGave() throws Exception {
         for (String codec : CODECS) {
-            String topic = strangers.topic("append-time", 1, "message.timestamp.type", "LogAppendTime");
+            String topic = HERE.strangers.topic("append-time", 1, "message.timestamp.type", "LogAppendTime");
             long before = System.currentTimeMillis();
             List<RecordMetadata> places = new ArrayList<>();
-            try (Producer producer = Producer.connect(conf(codec, "all"), broker.address())) {
+            try (Producer producer = Producer.connect(conf(codec, "all"), HERE.broker.address())) {
                 List<CompletableFuture<RecordMetadata>> sent = new ArrayList<>();
                 for (Row row : varieties()) {
                     sent.add(producer.send(record(topic, new Row(0, -1, row.timestamp, row.key, row.value, row.headers))));
@@ -365,25 +306,25 @@ public class StrangersTest {
                     places.add(one.get(30, TimeUnit.SECONDS));
                 }
             }
-            List<Row> theirs = strangers.read(topic, "read_uncommitted", TimestampType.LOG_APPEND_TIME);
+            List<Row> theirs = HERE.strangers.read(topic, "read_uncommitted", TimestampType.LOG_APPEND_TIME);
             assertEquals(places.size(), theirs.size());
             for (int i = 0; i < places.size(); i++) {
                 assertTrue("the broker's clock", theirs.get(i).timestamp >= before);
                 assertEquals("what a sender is told", theirs.get(i).timestamp, places.get(i).timestamp());
             }
-            Row.assertSame(topic, theirs, ours(topic, theirs.size()));
+            Row.assertSame(topic, theirs, HERE.ours(topic, theirs.size()));
         }
     }
 
     @Test
     public void aLogThatBeginsWithinABatch() throws Exception {
         for (String codec : CODECS) {
-            String topic = strangers.topic("begins", 1);
+            String topic = HERE.strangers.topic("begins", 1);
             List<Row> rows = varieties().stream().map(r -> new Row(0, -1, r.timestamp, r.key, r.value, r.headers)).collect(Collectors.toList());
             List<Row> sent = send(conf(codec, "1"), topic, rows.subList(0, 40), new long[1]);
-            strangers.deleteBefore(topic, 23);
-            Row.assertSame(topic, sent.subList(23, 40), strangers.read(topic));
-            Row.assertSame(topic, sent.subList(23, 40), ours(topic, 17));
+            HERE.strangers.deleteBefore(topic, 23);
+            Row.assertSame(topic, sent.subList(23, 40), HERE.strangers.read(topic));
+            Row.assertSame(topic, sent.subList(23, 40), HERE.ours(topic, 17));
         }
     }
 
@@ -395,7 +336,7 @@ public class StrangersTest {
     public void whatCompactionLeaves() throws Exception {
         int rounds = 20;
         for (String codec : CODECS) {
-            String topic = strangers.topic("compact", 1, "cleanup.policy", "compact", "segment.ms", "5000", "min.cleanable.dirty.ratio", "0.01");
+            String topic = HERE.strangers.topic("compact", 1, "cleanup.policy", "compact", "segment.ms", "5000", "min.cleanable.dirty.ratio", "0.01");
             long start = System.currentTimeMillis() - 10_000L * rounds;
             Map<String, Row> left = new TreeMap<>();
             long[] next = new long[1];
@@ -409,7 +350,7 @@ public class StrangersTest {
                 }
                 send(conf(codec, "all").set("batch-num-messages", "60"), topic, rows, next).forEach(row -> left.put(new String(row.key), row));
             }
-            try (Strangers.Sender sender = strangers.sender("transactional.id", Tools.topic("t"), "compression.type", codec)) {
+            try (Strangers.Sender sender = HERE.strangers.sender("transactional.id", Tools.topic("t"), "compression.type", codec)) {
                 for (String key : new String[] {"committed", "aborted"}) {
                     sender.producer.beginTransaction();
                     sender.send(topic, new Row(0, -1, System.currentTimeMillis(), Tools.utf8(key), Tools.utf8("1"), Collections.emptyList()));
@@ -428,14 +369,14 @@ public class StrangersTest {
                 sender.producer.commitTransaction();
             }
             List<Row> expected = sorted(left.values());
-            Tools.await("the cleaner", 30_000, () -> strangers.read(topic).size() <= expected.size());
-            Row.assertSame(topic, expected, strangers.read(topic));
-            List<LogDump.Batch> log = LogDump.of(broker.segments(topic), true).get(topic + "-0");
+            Tools.await("the cleaner", 30_000, () -> HERE.strangers.read(topic).size() <= expected.size());
+            Row.assertSame(topic, expected, HERE.strangers.read(topic));
+            List<LogDump.Batch> log = LogDump.of(HERE.broker.segments(topic), true).get(topic + "-0");
             assertTrue("a batch without records", log.stream().anyMatch(b -> b.count() == 0));
             assertTrue("a batch with gaps", log.stream().anyMatch(b -> b.count() > 1
                 && b.count() <= b.head.number("lastOffset") - b.head.number("baseOffset")));
             assertTrue("gaps", expected.get(expected.size() - 1).offset > 3L * expected.size());
-            Row.assertSame(topic, expected, ours(topic, expected.size()));
+            Row.assertSame(topic, expected, HERE.ours(topic, expected.size()));
             assertNothingStopsAtTheEnd(topic, expected.size());
         }
     }
@@ -443,10 +384,10 @@ public class StrangersTest {
     /** Of a log that is mostly gap, a unit takes as many offsets as it needs for its records, not sixty-four. */
     @Test
     public void aWideGapIsCrossedInFewSteps() throws Exception {
-        String topic = strangers.topic("gap", 1, "cleanup.policy", "compact", "segment.ms", "5000", "min.cleanable.dirty.ratio", "0.01");
+        String topic = HERE.strangers.topic("gap", 1, "cleanup.policy", "compact", "segment.ms", "5000", "min.cleanable.dirty.ratio", "0.01");
         int gap = 200_000;
         long start = System.currentTimeMillis() - 60_000;
-        try (Producer producer = Producer.connect(conf("snappy", "all"), broker.address())) {
+        try (Producer producer = Producer.connect(conf("snappy", "all"), HERE.broker.address())) {
             for (int i = 0; i <= gap + 2; i++) {
                 // The same key in one segment; the last two records are segments of their own.
                 long time = start + 10_000L * Math.max(i - gap, 0);
@@ -456,8 +397,8 @@ public class StrangersTest {
                 }
             }
         }
-        Tools.await("the cleaner", 30_000, () -> strangers.read(topic).size() == 2);
-        try (Consumer consumer = consumer(topic, 100_000)) {
+        Tools.await("the cleaner", 30_000, () -> HERE.strangers.read(topic).size() == 2);
+        try (Consumer consumer = HERE.consumer(topic, 100_000)) {
             assertEquals(gap + 1, consumer.readMsg(30_000).getOffset());
             assertEquals(gap + 2, consumer.readMsg(30_000).getOffset());
             assertNull(consumer.readMsg(300));
