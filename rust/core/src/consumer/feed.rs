@@ -36,6 +36,8 @@ pub(super) struct Feed<B> {
     /// When this partition was last of use; the cache of the one least recently used goes first.
     pub(super) touched: u64,
     bytes_per_offset: f64,
+    /// Bytes of the largest batch of the last fetch that brought any.
+    pub(super) largest: usize,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -55,6 +57,7 @@ impl<B> Default for Feed<B> {
             near_failures: 0,
             touched: 0,
             bytes_per_offset: 0.0,
+            largest: 0,
             failures: 0,
             not_before: None,
         }
@@ -67,6 +70,7 @@ impl<B: Extent> Feed<B> {
         self.failures = 0;
         self.not_before = None;
         self.first = false;
+        self.largest = pieces.iter().map(Extent::bytes).max().unwrap_or(self.largest);
         let offsets: i64 = pieces.iter().map(|p| p.next() - p.base()).sum();
         if offsets > 0 {
             let sample = pieces.iter().map(Extent::bytes).sum::<usize>() as f64 / offsets as f64;

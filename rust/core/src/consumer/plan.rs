@@ -19,10 +19,10 @@ use crate::group::PartitionView;
 
 /// Fetches under way per leader.
 const REQUESTS_PER_LEADER: usize = 2;
-/// About the most that is asked for of one partition: larger answers go through more memory than a cache holds, smaller ones cost
-/// more wake-ups. See docs/DESIGN.md, "What the hot paths cost".
+/// About what is asked for of one partition at once, unless units are larger than by default: larger answers go through more
+/// memory than a cache holds, smaller ones cost more wake-ups. See docs/DESIGN.md, "What the hot paths cost".
 const PIECE: usize = 2 << 20;
-/// The most that one request asks for of all its partitions, beyond the first.
+/// A request that asks for so much takes no more partitions, unless the budget is larger than by default.
 const REQUEST: usize = 4 << 20;
 /// The least that is asked for: a piece that gets a starving reader going.
 pub(super) const PIECE_LEAST: usize = 64 << 10;
@@ -126,7 +126,7 @@ impl<B: Extent> State<B> {
             if gathered.is_none() && busy >= REQUESTS_PER_LEADER {
                 continue;
             }
-            if gathered.is_some_and(|bytes| bytes >= REQUEST) {
+            if gathered.is_some_and(|bytes| bytes >= REQUEST.max(budget.limit() / 4)) {
                 // The rest goes in a request of its own: with the next plan, if this one is not to wait for an answer.
                 self.effects.fetch |= busy + 1 < REQUESTS_PER_LEADER;
                 continue;
@@ -164,8 +164,12 @@ impl<B: Extent> State<B> {
         }
         let piece =
             (limit / (self.units.len() + 1)).clamp(PIECE_LEAST, self.limits.unit_bytes.max(PIECE_LEAST));
-        let estimate = self.feeds.get(tp).and_then(|feed| feed.estimate(end - position));
-        let bytes = estimate.map_or(PIECE, |bytes| even_piece(bytes + bytes / 8).max(READ_AHEAD));
+        let usual = PIECE.max(self.limits.unit_bytes / 2);
+        let feed = self.feeds.get(tp);
+        let estimate = feed.and_then(|feed| feed.estimate(end - position));
+        let bytes = estimate.map_or(usual, |bytes| even_piece(bytes + bytes / 8, usual).max(READ_AHEAD));
+        // A broker gives a batch that is larger than what was asked for to the first partition of a request only (KIP-74).
+        let bytes = bytes.max(feed.map_or(0, |feed| feed.largest));
         (position, bytes.min(piece).min(room.max(PIECE_LEAST)))
     }
 
@@ -274,7 +278,8 @@ impl<B: Extent> State<B> {
     /// was lost, `(first, last + 1)` per unit.
     pub(super) fn log_starts(&mut self, tp: &Tp, log_start: i64) -> Vec<(i64, i64)> {
         let (mut lost, mut ready) = (Vec::new(), 0);
-        for held in self.units.values_mut().filter(|held| held.tp == *tp && held.next < log_start) {
+        let below = |held: &&mut Held<B>| held.tp == *tp && !held.complete() && held.next < log_start;
+        for held in self.units.values_mut().filter(below) {
             let until = log_start.min(held.unit.end);
             lost.push((held.next, until));
             held.next = until;
@@ -387,9 +392,9 @@ impl<B: Extent> State<B> {
     }
 }
 
-/// `bytes` in pieces of about [`PIECE`], without a small one at the end: buffers of answers of one size fit each other.
-fn even_piece(bytes: usize) -> usize {
-    bytes.div_ceil(((bytes + PIECE / 2) / PIECE).max(1))
+/// `bytes` in pieces of about the `usual` size, without a small one at the end: buffers of answers of one size fit each other.
+fn even_piece(bytes: usize, usual: usize) -> usize {
+    bytes.div_ceil(((bytes + usual / 2) / usual).max(1))
 }
 
 impl NodeFetch {

@@ -126,7 +126,7 @@ impl FrameReader {
             }
         }
         self.wake_at(io, 1);
-        if large && self.tries == tries && tries > 0 {
+        if length >= gather::LEAST && self.tries == tries && tries > 0 {
             self.tries = GATHER_TRIES;
         }
         Ok(if large { self.spares.lend(frame) } else { frame.into() })

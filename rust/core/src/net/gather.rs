@@ -5,9 +5,10 @@
 //! mark is reached (SO_RCVLOWAT, socket(7)), while the broker goes on: its bytes are acknowledged when they have come, not when
 //! they are read. Measured in docs/DESIGN.md, "What the hot paths cost".
 //!
-//! The mark is never above what is missing of the answer, and set back behind it. What the system may do wrong is in the time it
-//! takes: kernels before 5.7 could let the window close below the mark and then wake nobody. So whoever waits for a mark waits
-//! for [`PATIENCE`] at most, then goes on without it.
+//! The mark is never above what is missing of the answer, and set back behind it; when it is lowered to what is there already the
+//! system wakes the reader (since Linux 4.18). What it may do wrong is in the time it takes: kernels before 5.10 could let the
+//! window close below the mark and then wake nobody. So whoever waits for a mark waits for [`PATIENCE`] at most, then goes on
+//! without it.
 
 use std::time::Duration;
 

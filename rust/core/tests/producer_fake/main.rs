@@ -79,12 +79,13 @@ async fn a_moved_leader_gets_the_batches_in_order() {
         let mut count = 0;
         fake.on_produce(move |_| {
             count += 1;
-            if count % 10 == 5 { Fate::Move } else { Fate::Write }
+            if count % 5 == 3 { Fate::Move } else { Fate::Write }
         });
         let start = std::time::Instant::now();
         send_numbers(&fake, &producer, id, 4000).await;
         let (retries, took) = (producer.stats().retries, start.elapsed());
-        assert!(retries > 5);
+        // How many requests there are is up to the machine: the slower, the fewer and larger.
+        assert!(retries > 2, "{retries}");
         if produce_version >= 10 {
             // Every back-off would have been 80 ms at least; brokers that name the new leader spare it.
             assert!(took < Duration::from_millis(80) * retries as u32, "{took:?} {retries}");

@@ -154,6 +154,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
                 int n = NativeConsumer.next(handle, slot.id, slot.data, slot.index, Slot.MAX_RECORDS);
                 if (n > 0) {
                     waited = false;
+                    slot.waited(start == 0 ? 0 : System.nanoTime() - start);
                     filled(slot, n);
                     return true;
                 }

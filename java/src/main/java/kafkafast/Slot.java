@@ -9,6 +9,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 
 /**
@@ -57,7 +58,7 @@ final class Slot implements Service.Parker, MessageView {
     Message.Origin origin;
     /** The thread while it waits. */
     volatile Thread waiting;
-    /** Whether it has had records since it was parked last. */
+    /** Whether it got the last records within a moment, as it will the next ones if they are of a stream. */
     boolean brisk;
     /** A virtual thread that waits in native code keeps the thread that carries it. */
     private final boolean mayWaitInside;
@@ -125,7 +126,11 @@ final class Slot implements Service.Parker, MessageView {
     void filled(int records, String topic) {
         origin = new Message.Origin(topic, (int) index[1], (int) index[2]);
         have = records;
-        brisk = mayWaitInside;
+    }
+
+    /** Notes how long this thread has waited for what it got, in nanoseconds. */
+    void waited(long nanos) {
+        brisk = mayWaitInside && nanos < TimeUnit.MICROSECONDS.toNanos(MOMENT_MICROS);
     }
 
     /** The record with that number in the chunk, copied. */

@@ -248,6 +248,46 @@ public class ConsumerTest {
         }
     }
 
+    /** Between records that follow each other a reader waits in native code. */
+    @Test
+    public void aReaderOfAStreamHearsInterruptsAndKeepsItsTimeOuts() throws Exception {
+        String topic = Tools.topic("stream");
+        Thread reader = Thread.currentThread();
+        AtomicInteger sent = new AtomicInteger();
+        try (Producer producer = Producer.connect(new KafkaConf().set("linger.ms", 0), Tools.broker());
+            Consumer consumer = Tools.earliest(Tools.topic("g"), topic)) {
+            Thread stream = new Thread(() -> {
+                for (int i = 0; i < 1000; i++) {
+                    producer.send(topic, null, new byte[10]).join();
+                    if (sent.incrementAndGet() == 500) {
+                        reader.interrupt();
+                    }
+                }
+            });
+            stream.start();
+            AtomicInteger read = new AtomicInteger();
+            assertThrows(InterruptException.class, () -> {
+                while (consumer.readMsg(30_000) != null) {
+                    read.incrementAndGet();
+                }
+            });
+            assertTrue("the flag is set again", Thread.interrupted());
+            assertTrue("heard while records come: " + read, read.get() < 1000);
+            for (int i = read.get(); i < 1000; i++) {
+                assertNotNull(consumer.readMsg(30_000));
+            }
+            stream.join();
+            for (int millis : new int[] {0, 1, 50}) {
+                producer.send(topic, null, new byte[10]).join();
+                assertNotNull(consumer.readMsg(30_000));
+                long begun = System.nanoTime();
+                assertNull(consumer.readMsg(millis));
+                long took = System.nanoTime() - begun;
+                assertTrue(millis + " ms: " + took, took >= TimeUnit.MILLISECONDS.toNanos(millis) && took < TimeUnit.SECONDS.toNanos(5));
+            }
+        }
+    }
+
     @Test
     public void processHandlesEachOnceInManyThreads() throws Exception {
         String topic = Tools.topic("process");

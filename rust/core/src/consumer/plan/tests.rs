@@ -17,7 +17,7 @@ impl Extent for Batch {
         self.1
     }
     fn bytes(&self) -> usize {
-        1000
+        (self.1 - self.0) as usize * 10
     }
 }
 
@@ -129,7 +129,7 @@ fn a_new_leaders_own_data_is_kept() {
 #[test]
 fn pieces_are_of_about_one_size_and_none_is_small() {
     for bytes in (1..64).map(|i| i * PIECE / 8 + 1) {
-        let piece = even_piece(bytes);
+        let piece = even_piece(bytes, PIECE);
         let pieces = bytes.div_ceil(piece);
         assert!(piece <= bytes && pieces * piece - bytes < pieces, "{bytes} in {pieces} of {piece}");
         assert!(bytes < PIECE || (PIECE * 2 / 3..=PIECE * 3 / 2 + 1).contains(&piece), "{bytes}: {piece}");
@@ -139,7 +139,7 @@ fn pieces_are_of_about_one_size_and_none_is_small() {
 #[test]
 fn what_is_wanted_together_goes_in_requests_that_are_not_too_large() {
     let mut state = state();
-    let budget = Budget::new(256 << 20, Arc::default());
+    let budget = Budget::new(16 << 20, Arc::default());
     let now = Instant::now();
     for partition in 0..8 {
         let mut unit = unit(0, 1000, 5);
@@ -159,7 +159,7 @@ fn what_is_wanted_together_goes_in_requests_that_are_not_too_large() {
     let wanted = asked.len();
     asked.sort_unstable();
     asked.dedup();
-    assert_eq!((asked.len(), wanted), (4, 4), "no partition is asked for twice");
+    assert_eq!((asked.len(), wanted), (6, 6), "no partition is asked for twice");
     assert!(state.plan(&budget, now, |_| Some((1, 5))).fetches.is_empty());
 }
 
@@ -177,4 +177,28 @@ fn what_is_lost_of_a_unit_that_nobody_has_begun_is_not_reported_again() {
     assert_eq!(state.log_starts(&tp(), 150), [(120, 150)]);
     let held = state.units.values().next().expect("a unit");
     assert_eq!((held.from, held.next), (100, 150));
+}
+
+/// Else each would come alone, and the other partitions of its request with nothing.
+#[test]
+fn batches_that_are_larger_than_a_piece_are_asked_for_whole() {
+    let mut state = state();
+    let budget = Budget::new(64 << 20, Arc::default());
+    let large = 300_000;
+    claim(&mut state, unit(0, large, 5));
+    let want = Want { tp: tp(), position: 0, bytes: PIECE, epoch: 5, replica: false, near: true };
+    assert!(state.fetched(&want, vec![Batch(0, large)], 3 * large, Instant::now()));
+    claim(&mut state, unit(large, 3 * large, 5));
+    let plan = state.plan(&budget, Instant::now(), |_| Some((1, 5)));
+    assert_eq!(plan.bytes(), Batch(0, large).bytes(), "of 6 MB that are expected");
+}
+
+#[test]
+fn a_unit_that_is_complete_has_lost_nothing() {
+    let mut state = state();
+    state.polled(&tp(), 0, vec![Batch(0, 100)], 100, 5);
+    claim(&mut state, unit(10, 20, 5));
+    assert_eq!(next(&state), 100, "its batch holds more than it");
+    assert_eq!(state.log_starts(&tp(), 150), []);
+    assert!(state.effects.events.is_empty());
 }
