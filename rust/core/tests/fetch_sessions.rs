@@ -156,3 +156,31 @@ async fn a_session_that_is_not_needed_any_more_is_closed() {
     drop(reader);
     consumer.close(SOON).await.unwrap();
 }
+
+/// The connection for the farewell is one that others use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_slow_to_answer_a_farewell_keeps_its_connection() {
+    const LATER: &str = "later";
+    let fake = FakeKafka::start(2).await;
+    fake.create_topic(TOPIC, 2);
+    fake.create_topic(LATER, 2);
+    fake.on(Api::Fetch, |asked| {
+        let is_farewell = is_of_session(asked) && asked.offset == -1;
+        Deed::way(if is_farewell { Way::Late(Duration::from_secs(2)) } else { Way::Whole })
+    });
+    let (consumer, reader) = consumer(&fake, Duration::from_millis(300)).await;
+    let has_met = |epoch: i64| polls(&fake).iter().any(|poll| poll.node == 2 && poll.epoch == epoch);
+    eventually("a session", || has_met(1)).await;
+    let is_first = |asked: &&Asked| (asked.api, asked.node) == (Api::ApiVersions, 2);
+    let connections = || fake.asked().iter().filter(is_first).count();
+    let before = connections();
+    (0..2).for_each(|partition| fake.move_leader(TOPIC, partition, 1));
+    eventually("a farewell", || has_met(-1)).await;
+    // It asks for start and end behind the farewell, and every connection begins with a question for versions.
+    consumer.add_topics(&[LATER]).await.unwrap();
+    let is_it = |asked: &&Asked| (asked.api, asked.node, &*asked.topic) == (Api::ListOffsets, 2, LATER);
+    assert!(fake.asked().iter().any(|asked| is_it(&asked)));
+    assert_eq!(connections(), before);
+    drop(reader);
+    consumer.close(SOON).await.unwrap();
+}

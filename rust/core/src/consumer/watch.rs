@@ -65,15 +65,18 @@ struct Watched {
     cluster: Cluster,
     node: i32,
     session: Session,
+    request_timeout: Duration,
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
         if let (Some(request), Ok(runtime)) = (self.session.close(), Handle::try_current()) {
-            let (cluster, node) = (self.cluster.clone(), self.node);
+            let (cluster, node, within) = (self.cluster.clone(), self.node, self.request_timeout);
             runtime.spawn(async move {
-                // A poll may still wait on the connection for polls.
-                _ = cluster.call(node, Purpose::Control, &request, FAREWELL).await;
+                // A poll may still wait on the connection for polls. This one is not ours alone: a call whose time is over
+                // would close it, one that is dropped only leaves its answer.
+                let farewell = cluster.call(node, Purpose::Control, &request, within);
+                _ = tokio::time::timeout(FAREWELL, farewell).await;
             });
         }
     }
@@ -158,7 +161,8 @@ fn leaders(shared: &Shared) -> BTreeSet<i32> {
 
 /// Long-polls one leader.
 async fn poll_leader(shared: Arc<Shared>, node: i32) {
-    let mut watched = Watched { cluster: shared.cluster.clone(), node, session: Session::default() };
+    let (cluster, request_timeout) = (shared.cluster.clone(), shared.conf.request_timeout);
+    let mut watched = Watched { cluster, node, session: Session::default(), request_timeout };
     let mut failures = 0;
     loop {
         let (wants, all) = wants(&shared, node);
