@@ -131,7 +131,7 @@ impl Consumer {
         let shared = self.shared();
         let (units_held, readers, organiser, topics_denied) = shared.with(|state| {
             let (units, readers) = (state.units.len() as u64, state.readers.len() as u64);
-            (units, readers, state.talk.is_organiser(), state.denied.count())
+            (units, readers, state.talk.is_organiser(), state.topics_denied())
         });
         ConsumerStats {
             units_held,

@@ -40,7 +40,8 @@ struct Denial {
     until: Instant,
     /// In a row; 0 once the topic could be read.
     times: u32,
-    said: Instant,
+    /// When people were told last.
+    said: Option<Instant>,
 }
 
 impl Denied {
@@ -49,9 +50,9 @@ impl Denied {
         self.0.get(topic).map(|denial| denial.until).filter(|until| *until > now)
     }
 
-    /// How many topics could not be read when they were tried last.
-    pub(super) fn count(&self) -> u64 {
-        self.0.values().filter(|denial| denial.times > 0).count() as u64
+    /// Whether a topic could not be read when it was tried last.
+    pub(super) fn is_denied(&self, topic: &str) -> bool {
+        self.0.get(topic).is_some_and(|denial| denial.times > 0)
     }
 
     /// The topic is of no interest any more.
@@ -59,16 +60,15 @@ impl Denied {
         self.0.remove(topic);
     }
 
-    /// A topic may not be read. Says whether people are to hear of it.
-    fn add(&mut self, topic: &Arc<str>, now: Instant) -> bool {
-        let is_new = !self.0.contains_key(topic);
-        let denial = self.0.entry(Arc::clone(topic)).or_insert(Denial { until: now, times: 0, said: now });
+    /// A topic may not be read; `ours`: it is one that this consumer is to read. Says whether people are to hear of it.
+    fn add(&mut self, topic: &Arc<str>, ours: bool, now: Instant) -> bool {
+        let denial = self.0.entry(Arc::clone(topic)).or_insert(Denial { until: now, times: 0, said: None });
         let wait = WAIT_MOST.min(WAIT_FIRST * 2u32.pow(denial.times.min(10)));
         denial.until = now + super::jitter(wait);
         denial.times = denial.times.saturating_add(1);
-        let is_due = is_new || now >= denial.said + SAY_EVERY;
+        let is_due = ours && denial.said.is_none_or(|said| now >= said + SAY_EVERY);
         if is_due {
-            denial.said = now;
+            denial.said = Some(now);
         }
         is_due
     }
@@ -92,7 +92,9 @@ impl<B: Extent> State<B> {
         }
         // Of several partitions the first one counts.
         if self.denied.until(&tp.topic, now).is_none() {
-            if self.denied.add(&tp.topic, now) {
+            // What the organiser looks at for others has no reader here.
+            let ours = self.talk.topics().contains(&tp.topic);
+            if self.denied.add(&tp.topic, ours, now) {
                 self.say_denied(&tp.topic, code);
             }
             // The units go back.
@@ -110,10 +112,31 @@ impl<B: Extent> State<B> {
         self.effects.events.push(Event::NotAuthorized { topic: Arc::clone(topic), reason: reason.into() });
     }
 
+    /// How many topics could not be read when this consumer's readers were to read them last.
+    pub(super) fn topics_denied(&self) -> u64 {
+        self.talk.topics().iter().filter(|topic| self.denied.is_denied(topic)).count() as u64
+    }
+
+    /// Forgets topics that neither this consumer reads nor, as far as it knows, others of the group.
+    pub(super) fn forget_denied(&mut self) {
+        let (topics, others) = (self.talk.topics(), &self.others);
+        let is_read = |topic: &Arc<str>| topics.contains(topic) || others.keys().any(|tp| tp.topic == *topic);
+        self.denied.0.retain(|topic, _| is_read(topic));
+    }
+
     /// The topics that the group may give us units of.
     pub(super) fn topics_to_claim(&self, now: Instant) -> Vec<Arc<str>> {
-        let topics = self.talk.topics().iter();
-        topics.filter(|topic| self.denied.until(topic, now).is_none()).cloned().collect()
+        let may = |topic: &&Arc<str>| self.denied.until(topic, now).is_none() && !self.is_tried(topic, now);
+        self.talk.topics().iter().filter(may).cloned().collect()
+    }
+
+    /// Whether a topic that was denied is tried again: what one exchange brought of it is enough to find out. Its units do not
+    /// count as work at hand, so that others are claimed too, and without an end to it more and more of them would be. It may be
+    /// that their leader is away, so others are tried after a second.
+    fn is_tried(&self, topic: &Arc<str>, now: Instant) -> bool {
+        let tries =
+            |held: &Held<B>| held.tp.topic == *topic && !held.ready() && now < held.claimed + WAIT_FIRST;
+        self.denied.is_denied(topic) && self.units.values().any(tries)
     }
 
     /// Hands back units that wait for data of topics that are left alone; readers that wait in the middle of one find it
@@ -134,24 +157,29 @@ impl<B: Extent> State<B> {
 #[cfg(test)]
 mod tests {
     use super::super::budget::Budget;
-    use super::super::state::Limits;
+    use super::super::state::{Effects, Limits, More, Take};
     use super::super::stats::Counters;
     use super::super::talk::Talk;
     use super::*;
+    use std::task::Waker;
+
     use crate::config::Config;
     use crate::group::{Unit, UnitId};
 
     const DENIED: ErrorCode = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
 
+    /// From 0 on.
     #[derive(Debug, Clone)]
-    struct Batch;
+    struct Batch {
+        next: i64,
+    }
 
     impl Extent for Batch {
         fn base(&self) -> i64 {
             0
         }
         fn next(&self) -> i64 {
-            10
+            self.next
         }
         fn bytes(&self) -> usize {
             1000
@@ -172,15 +200,19 @@ mod tests {
         let mut state =
             State::new(Limits::new(&Config::default()), "g".into(), Talk::new("c".into(), now), counters);
         for topic in ["open", "closed"] {
-            let topic: Arc<str> = topic.into();
-            state.talk.add_topic(&topic);
-            let id = UnitId { topic: Arc::clone(&topic), partition: 0, carved_at: 0 };
-            let (start, end, attempt, request) = (0, 10, 1, 1);
-            let (leader_epoch, deadline) = (0, 0);
-            let unit = Unit { id, topic, partition: 0, start, end, attempt, request, leader_epoch, deadline };
-            state.claimed(unit, now, now + Duration::from_secs(30));
+            state.talk.add_topic(&topic.into());
+            claim(&mut state, topic, 0, now);
         }
         state
+    }
+
+    /// The group gives ten offsets of `topic` from `start` on.
+    fn claim(state: &mut State<Batch>, topic: &str, start: i64, now: Instant) {
+        let topic: Arc<str> = topic.into();
+        let id = UnitId { topic: Arc::clone(&topic), partition: 0, carved_at: start };
+        let (end, attempt, request, leader_epoch, deadline) = (start + 10, 1, 1, 0, 0);
+        let unit = Unit { id, topic, partition: 0, start, end, attempt, request, leader_epoch, deadline };
+        state.claimed(unit, now, now + Duration::from_secs(30));
     }
 
     #[test]
@@ -189,7 +221,7 @@ mod tests {
         let topic: Arc<str> = "t".into();
         let (mut now, mut tries, mut said) = (began, 0, Vec::new());
         while now < began + Duration::from_secs(600) {
-            if denied.add(&topic, now) {
+            if denied.add(&topic, true, now) {
                 said.push(now);
             }
             tries += 1;
@@ -201,10 +233,10 @@ mod tests {
         assert!((20..=70).contains(&tries), "{tries} tries in ten minutes");
         assert!((7..=10).contains(&said.len()), "said {} times in ten minutes", said.len());
         assert!(said.windows(2).all(|pair| pair[1] - pair[0] >= SAY_EVERY));
-        assert_eq!(denied.count(), 1);
+        assert!(denied.is_denied("t"));
         denied.read("t");
-        assert_eq!(denied.count(), 0);
-        denied.add(&topic, now);
+        assert!(!denied.is_denied("t"));
+        denied.add(&topic, true, now);
         let until = denied.until("t", now).expect("it is left alone");
         assert!(until < now + Duration::from_secs(2), "it begins anew: {:?}", until - now);
     }
@@ -238,5 +270,84 @@ mod tests {
 
         let later = now + Duration::from_secs(2);
         assert_eq!(names(&state.topics_to_claim(later)), ["open", "closed"], "it is tried again");
+    }
+
+    /// Takes the unit of "open" away, and has "closed" denied so often that its partition counts as one that fails.
+    fn denied_twice(now: Instant) -> State<Batch> {
+        let mut state = state(now);
+        state.units.retain(|_, held| &*held.tp.topic == "closed");
+        state.pool.retain(|key| state.units.contains_key(key));
+        let budget = Budget::new(1 << 20, Arc::default());
+        for at in [now, now + Duration::from_secs(5)] {
+            let plan = state.plan(&budget, at, |_| Some((1, 0)));
+            state.fetch_failed(&plan.fetches[0].wants[0], at);
+            assert!(state.denied(&tp("closed", 0), DENIED, at));
+            state.fetch_over(1);
+        }
+        state
+    }
+
+    #[test]
+    fn a_topic_that_was_denied_is_tried_with_what_one_exchange_brings() {
+        let began = Instant::now();
+        let mut state = denied_twice(began);
+        let now = began + Duration::from_secs(60);
+        let slot = state.add_reader(now);
+        assert!(matches!(state.take(slot.id, Waker::noop(), now), Take::Wait));
+        assert_eq!(names(&state.topics_to_claim(now)), ["open", "closed"], "it is time to try it again");
+
+        claim(&mut state, "closed", 10, now);
+        let unready = state.pool.iter().filter(|key| state.is_stalled(&state.units[key])).count();
+        assert_eq!((state.wanted(now), unready), (1, 2), "the reader waits for others all the same");
+        assert_eq!(names(&state.topics_to_claim(now)), ["open"]);
+        let later = now + Duration::from_secs(2);
+        assert_eq!(names(&state.topics_to_claim(later)), ["open", "closed"], "its leader may be away");
+
+        let mut allowed = denied_twice(began);
+        claim(&mut allowed, "closed", 10, now);
+        allowed.denied.read("closed");
+        assert_eq!(names(&allowed.topics_to_claim(now)), ["open", "closed"], "it could be read");
+    }
+
+    #[test]
+    fn a_reader_that_runs_dry_in_a_topic_that_is_left_alone_gives_its_unit_back_at_once() {
+        let now = Instant::now();
+        let mut state = state(now);
+        state.keep(&tp("closed", 0), 0, vec![Batch { next: 5 }]);
+        let slot = state.add_reader(now);
+        let Take::Unit(taken) = state.take(slot.id, Waker::noop(), now) else { panic!("it has begun") };
+        assert_eq!(&*taken.info.topic, "closed");
+        state.denied(&tp("closed", 0), DENIED, now);
+        state.tick(now);
+        assert_eq!(state.units.len(), 2, "its reader has records of it");
+        state.effects = Effects::default();
+
+        slot.at(5);
+        assert!(matches!(state.more(slot.id, taken.key, Waker::noop(), now), More::Wait));
+        assert!(state.effects.exchange);
+        state.tick(now);
+        let request = state.exchange(now).expect("there is something to say");
+        let back: Vec<_> = request.nacks.iter().map(|nack| (&*nack.id.topic, nack.progress)).collect();
+        assert_eq!(back, [("closed", 5)]);
+        assert!(matches!(state.more(slot.id, taken.key, Waker::noop(), now), More::Gone));
+    }
+
+    #[test]
+    fn of_a_topic_that_only_others_read_nobody_is_told_and_one_that_nobody_reads_is_forgotten() {
+        let now = Instant::now();
+        let mut state = state(now);
+        state.others.insert(tp("theirs", 0), 0);
+        assert!(state.denied(&tp("theirs", 0), DENIED, now));
+        assert!(state.denied.until("theirs", now).is_some(), "the polls leave it out");
+        assert!(state.effects.events.is_empty(), "{:?}", state.effects.events);
+        assert_eq!(state.topics_denied(), 0);
+        assert!(state.denied(&tp("closed", 0), DENIED, now));
+        assert_eq!(state.topics_denied(), 1);
+
+        assert!(state.denied(&tp("gone", 0), DENIED, now), "an answer that came late");
+        state.exchange(now).expect("a heartbeat is due");
+        let mut left: Vec<_> = state.denied.0.keys().map(|topic| &**topic).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["closed", "theirs"]);
     }
 }

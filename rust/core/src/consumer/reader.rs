@@ -433,7 +433,8 @@ impl Reader {
     /// Gets the next pieces of the unit, or finishes it.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(current) = &mut self.current else { return Poll::Ready(()) };
-        match self.handle.shared().with(|state| state.more(self.slot.id, current.key, cx.waker())) {
+        let now = Instant::now();
+        match self.handle.shared().with(|state| state.more(self.slot.id, current.key, cx.waker(), now)) {
             More::Wait => {
                 current.starving_since.get_or_insert_with(Instant::now);
                 return Poll::Pending;

@@ -320,7 +320,7 @@ impl World {
                 }
                 current.pieces.pop_front();
             }
-            match state.more(slot, current.key, Waker::noop()) {
+            match state.more(slot, current.key, Waker::noop(), now) {
                 More::Pieces(pieces) => current.pieces = pieces,
                 More::Wait => return,
                 More::Gone => reader.current = None,

@@ -308,7 +308,7 @@ impl<B: Extent> State<B> {
     }
 
     /// The next pieces of a unit in hands.
-    pub(super) fn more(&mut self, slot: SlotId, key: UnitKey, waker: &Waker) -> More<B> {
+    pub(super) fn more(&mut self, slot: SlotId, key: UnitKey, waker: &Waker, now: Instant) -> More<B> {
         let Some(held) = self.units.get_mut(&key).filter(|held| held.holder == Some(slot)) else {
             return More::Gone;
         };
@@ -327,6 +327,8 @@ impl<B: Extent> State<B> {
             seat.starving = true;
         }
         self.effects.fetch = true;
+        // Of a topic that is left alone nothing comes: the unit is to go back now.
+        self.effects.exchange |= self.denied.until(&held.tp.topic, now).is_some();
         More::Wait
     }
 

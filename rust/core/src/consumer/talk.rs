@@ -248,6 +248,7 @@ impl<B: Extent> State<B> {
     /// Renewals of all units, with how far their readers are.
     fn renewals(&mut self, now: Instant) -> (Vec<Renew>, Vec<UnitKey>) {
         self.talk.next_heartbeat = now + self.limits.heartbeat;
+        self.forget_denied();
         let renewed = self.units.iter().map(|(key, held)| {
             let progress = self.progress(held).clamp(held.unit.start, held.unit.end);
             let renew =
