@@ -3,6 +3,7 @@
 
 mod net_fake;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
@@ -275,4 +276,60 @@ async fn a_topic_that_may_not_be_read_does_not_delay_what_comes_in_others() {
     denies.store(false, Ordering::SeqCst);
     fake.append("closed", 1, &batch(0));
     assert_eq!(read(&consumer, &mut reader, "closed", PER_BATCH as usize).await, [0, 10]);
+}
+
+/// The organiser reads `topics` and may not read "closed", which another member may: that hears of new records all the same.
+/// Returns how often the organiser told that it may not read.
+async fn hears_of_new_records(topics: &[&str]) -> usize {
+    let fake = FakeKafka::start(2).await;
+    ["open", "closed"].iter().for_each(|topic| fake.create_topic(topic, 2));
+    let refused = Arc::new(AtomicI32::new(0));
+    let (count, mut polls) = (Arc::clone(&refused), HashSet::new());
+    fake.on(Api::Fetch, move |asked| {
+        // The organiser has no reader: all it fetches are its polls, and those are of sessions.
+        if asked.topic.is_empty() && asked.partition >= 0 {
+            polls.insert(asked.request);
+        }
+        let denied = asked.topic == "closed" && polls.contains(&asked.request);
+        count.fetch_add(denied.into(), Ordering::SeqCst);
+        Deed::code(if denied { ErrorCode::TOPIC_AUTHORIZATION_FAILED.0 } else { 0 })
+    });
+    let conf = Config::with_bootstrap(&fake.address()).unwrap();
+    let group = GroupConf::embedded(unique("group"));
+    let organiser = Consumer::connect(conf.clone(), group.clone(), topics).await.unwrap();
+    eventually("an organiser", || organiser.stats().organiser).await;
+    let other = Consumer::connect(conf, group, &["closed"]).await.unwrap();
+    let mut reader = other.reader();
+    eventually("a refusal", || refused.load(Ordering::SeqCst) > 0).await;
+    for n in 0..4 {
+        let began = tokio::time::Instant::now();
+        fake.append("closed", n % 2, &batch(0));
+        read(&other, &mut reader, "closed", PER_BATCH as usize).await;
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    }
+    assert!(organiser.stats().organiser);
+    assert!(denials(&other).is_empty());
+    let told = denials(&organiser).len();
+    assert_eq!(organiser.stats().topics_denied, told as u64);
+    told
+}
+
+async fn eventually(what: &str, is: impl Fn() -> bool) {
+    let there = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let there = tokio::time::timeout(Duration::from_secs(20), there).await;
+    there.unwrap_or_else(|_| panic!("{what} did not come"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organiser_that_may_not_read_a_topic_looks_for_new_records_for_members_that_may() {
+    assert_eq!(hears_of_new_records(&["open", "closed"]).await, 1, "it was to read it too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organiser_that_may_not_read_what_only_others_read_looks_for_new_records_and_says_nothing() {
+    assert_eq!(hears_of_new_records(&["open"]).await, 0);
 }

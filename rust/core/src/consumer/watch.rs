@@ -6,7 +6,8 @@
 //! unit that is claimed for it needs no fetch.
 //!
 //! Members may read different topics, and there is one organiser: it watches all that the group knows. Of what only others
-//! read it asks for the ends, with polls that bring next to nothing.
+//! read it asks for the ends, with polls that bring next to nothing. It may lack the right to read what others may: of such topics
+//! it asks for the ends too, with requests that need the right to DESCRIBE only.
 //!
 //! A poll covers the partitions whose known records are all handed out or here. It cannot be changed while it waits at
 //! the broker, so while other partitions of that leader have a backlog (and may run dry any moment) it waits
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use super::cache::Extent;
 use super::ends;
 use super::event::Event;
 use super::fetch;
@@ -30,7 +32,7 @@ use super::plan::{PIECE_LEAST, Seen, Want};
 use super::publish::publish;
 use super::session::{Answer, Session};
 use super::shared::{Alarm, Shared};
-use super::state::Tp;
+use super::state::{State, Tp};
 use super::stats::Counters;
 use crate::cluster::{Cluster, Isolation, Purpose, TopicMeta};
 use crate::group::{Event as GroupEvent, GroupError};
@@ -86,6 +88,7 @@ impl Drop for Watched {
 pub(super) async fn run(shared: Arc<Shared>) {
     let _alarm = Alarm::new(&shared);
     let mut polls: HashMap<i32, Poll> = HashMap::new();
+    let mut looks: HashMap<(Arc<str>, i32), Poll> = HashMap::new();
     loop {
         if shared.with(|state| state.talk.is_organiser()) {
             look_at_group(&shared).await;
@@ -95,8 +98,15 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 let start = || Poll(tokio::spawn(poll_leader(Arc::clone(&shared), node)).abort_handle());
                 polls.entry(node).or_insert_with(start);
             }
+            looks.retain(|_, look| !look.0.is_finished());
+            for (of, wants) in denied(&shared) {
+                let shared = Arc::clone(&shared);
+                let look = async move { ask_ends(&shared, &wants).await };
+                looks.entry(of).or_insert_with(|| Poll(tokio::spawn(look).abort_handle()));
+            }
         } else {
             polls.clear();
+            looks.clear();
         }
         tokio::select! {
             () = shared.watch_kick.notified() => {}
@@ -199,22 +209,40 @@ fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
         for meta in metas.iter().filter(|meta| state.denied.until(&meta.name, now).is_none()) {
             for partition in &meta.partitions {
                 let Some(leader) = partition.leader.filter(|leader| leader.node == node) else { continue };
-                let tp = Tp { topic: Arc::clone(&meta.name), partition: partition.index };
-                match state.tail_of_others(&tp).or_else(|| state.tail(&tp)) {
-                    Some(position) => wants.push(Want {
-                        tp,
-                        position,
-                        bytes: 0,
-                        epoch: leader.epoch,
-                        replica: false,
-                        near: false,
-                    }),
+                match want(state, meta, partition.index, leader.epoch) {
+                    Some(want) => wants.push(want),
                     None => all = false,
                 }
             }
         }
     });
     (wants, all)
+}
+
+/// A partition to look at, unless there is a backlog that units will fetch.
+fn want<B: Extent>(state: &State<B>, meta: &TopicMeta, partition: i32, epoch: i32) -> Option<Want> {
+    let tp = Tp { topic: Arc::clone(&meta.name), partition };
+    let position = state.tail_of_others(&tp).or_else(|| state.tail(&tp))?;
+    Some(Want { tp, position, bytes: 0, epoch, replica: false, near: false })
+}
+
+/// What to ask the ends of because the polls may not read it: other members may. By topic, since one that is refused makes the
+/// whole question fail, and by leader, since one that is away holds it up.
+fn denied(shared: &Shared) -> HashMap<(Arc<str>, i32), Vec<Want>> {
+    let metas = watched(shared);
+    let mut wants: HashMap<_, Vec<Want>> = HashMap::new();
+    shared.with(|state| {
+        // A poll under way may leave out also what is to be tried again by now.
+        for meta in metas.iter().filter(|meta| state.denied.is_denied(&meta.name)) {
+            for partition in &meta.partitions {
+                let Some(leader) = partition.leader else { continue };
+                let found = want(state, meta, partition.index, leader.epoch);
+                wants.entry((Arc::clone(&meta.name), leader.node)).or_default().extend(found);
+            }
+        }
+    });
+    wants.retain(|_, wants| !wants.is_empty());
+    wants
 }
 
 /// One poll; `false` when it is worth waiting before the next one.
