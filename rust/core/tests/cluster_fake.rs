@@ -215,6 +215,35 @@ async fn any_bootstrap_broker_will_do_and_a_silent_one_costs_little() {
 }
 
 #[tokio::test]
+async fn a_bootstrap_broker_that_knows_nobody_does_not_keep_the_others_from_being_asked() {
+    // Starting, in trouble, and refusing for good.
+    for code in [ErrorCode::NONE, ErrorCode::UNKNOWN_SERVER_ERROR, ErrorCode::CLUSTER_AUTHORIZATION_FAILED] {
+        let (first, second) = (FakeKafka::start(1).await, FakeKafka::start(2).await);
+        first.hide(1);
+        first.on(Api::Metadata, move |_| Deed::code(code.0));
+        let list = format!("{},{}", first.address(), second.address());
+        let begin = Instant::now();
+        let cluster = Cluster::connect(&conf(&list)).await.unwrap_or_else(|e| panic!("{code}: {e}"));
+        assert_eq!(cluster.nodes(), [1, 2], "{code}");
+        assert!(begin.elapsed() < SEC / 2, "{code}: {:?}", begin.elapsed());
+    }
+    // It is for good when all say so; one that is down may still come up.
+    let fakes = (FakeKafka::start(1).await, FakeKafka::start(1).await);
+    for fake in [&fakes.0, &fakes.1] {
+        fake.on(Api::Metadata, |_| Deed::code(ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0));
+    }
+    let (first, second) = (fakes.0.address(), fakes.1.address());
+    for (list, waits) in
+        [(format!("{first},{second}"), false), (format!("{first},{}", closed_port().await), true)]
+    {
+        let (error, text, elapsed) = refusal(&list).await;
+        assert!(matches!(error, ConnectError::Nobody { .. }), "{text}");
+        assert!(text.contains("CLUSTER_AUTHORIZATION_FAILED"), "{text}");
+        assert_eq!(elapsed >= SEC / 2, waits, "{list}: {elapsed:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_broker_that_comes_up_in_time_is_found() {
     let shared = Shared::default();
     let address = closed_port().await;

@@ -42,7 +42,7 @@ pub enum ConnectError {
     /// A broker answered, and named no broker of the cluster.
     #[error("{broker} answered, but named no brokers{}. {NOBODY_ADVICE}", because(*.code))]
     Nobody {
-        /// The broker asked last.
+        /// The broker.
         broker: BrokerAddress,
         /// Its error; `NONE` of a broker that has not joined its cluster yet.
         code: ErrorCode,
