@@ -305,6 +305,47 @@ async fn topics_are_found_created_and_refused() {
 }
 
 #[tokio::test]
+async fn a_topic_that_a_broker_called_unknown_before_it_fell_silent_does_not_exist() {
+    let fake = FakeKafka::start(1).await;
+    let cluster = Cluster::connect(&conf(&fake.address())).await.unwrap();
+    let mut looks = 0;
+    fake.on(Api::Metadata, move |asked| {
+        looks += u32::from(asked.topic == "t");
+        Deed::way(if looks > 1 { Way::Silence } else { Way::Whole })
+    });
+    assert_eq!(cluster.topic_if_exists("t", SEC / 2).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_create_topics_for_clients_is_not_asked_again_and_again() {
+    let shared = Shared::default();
+    let brokers = shared.clone();
+    let fake = Fake::raw(move |asked| {
+        if !asked.is::<ApiVersionsRequest>() {
+            return brokers.serve(asked);
+        }
+        let api_keys =
+            [0, 1, 2, 3, 18].map(|api_key| ApiVersion { api_key, min_version: 0, max_version: 99 });
+        let response = ApiVersionsResponse { api_keys: api_keys.into(), ..Default::default() };
+        Reply::Say(asked.answer::<ApiVersionsRequest>(&response))
+    })
+    .await;
+    shared.world.lock().brokers = vec![(1, fake.address.port())];
+    let cluster = Cluster::connect(&conf(&fake.address.to_string())).await.unwrap();
+    let created = tokio::time::timeout(10 * SEC, cluster.create_topic("new", 1, 1, 30 * SEC));
+    let error = created.await.expect("it is asked again").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "Topic \"new\" was not created: {} speaks CreateTopics not at all, this client 2-7. Create it with the \
+             broker's own kafka-topics.sh",
+            fake.address
+        )
+    );
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+}
+
+#[tokio::test]
 async fn only_topic_creates() {
     let (shared, _fake, cluster) = one_broker().await;
     {
