@@ -215,6 +215,35 @@ async fn any_bootstrap_broker_will_do_and_a_silent_one_costs_little() {
 }
 
 #[tokio::test]
+async fn a_bootstrap_broker_that_knows_nobody_does_not_keep_the_others_from_being_asked() {
+    // Starting, in trouble, and refusing for good.
+    for code in [ErrorCode::NONE, ErrorCode::UNKNOWN_SERVER_ERROR, ErrorCode::CLUSTER_AUTHORIZATION_FAILED] {
+        let (first, second) = (FakeKafka::start(1).await, FakeKafka::start(2).await);
+        first.hide(1);
+        first.on(Api::Metadata, move |_| Deed::code(code.0));
+        let list = format!("{},{}", first.address(), second.address());
+        let begin = Instant::now();
+        let cluster = Cluster::connect(&conf(&list)).await.unwrap_or_else(|e| panic!("{code}: {e}"));
+        assert_eq!(cluster.nodes(), [1, 2], "{code}");
+        assert!(begin.elapsed() < SEC / 2, "{code}: {:?}", begin.elapsed());
+    }
+    // It is for good when all say so; one that is down may still come up.
+    let fakes = (FakeKafka::start(1).await, FakeKafka::start(1).await);
+    for fake in [&fakes.0, &fakes.1] {
+        fake.on(Api::Metadata, |_| Deed::code(ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0));
+    }
+    let (first, second) = (fakes.0.address(), fakes.1.address());
+    for (list, waits) in
+        [(format!("{first},{second}"), false), (format!("{first},{}", closed_port().await), true)]
+    {
+        let (error, text, elapsed) = refusal(&list).await;
+        assert!(matches!(error, ConnectError::Nobody { .. }), "{text}");
+        assert!(text.contains("CLUSTER_AUTHORIZATION_FAILED"), "{text}");
+        assert_eq!(elapsed >= SEC / 2, waits, "{list}: {elapsed:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_broker_that_comes_up_in_time_is_found() {
     let shared = Shared::default();
     let address = closed_port().await;
@@ -273,6 +302,47 @@ async fn topics_are_found_created_and_refused() {
     cluster.topic("t", SEC).await.unwrap();
     cluster.topic_if_exists("t", SEC).await.unwrap().unwrap();
     assert_eq!(shared.requests(), asked, "what is known is not asked for");
+}
+
+#[tokio::test]
+async fn a_topic_that_a_broker_called_unknown_before_it_fell_silent_does_not_exist() {
+    let fake = FakeKafka::start(1).await;
+    let cluster = Cluster::connect(&conf(&fake.address())).await.unwrap();
+    let mut looks = 0;
+    fake.on(Api::Metadata, move |asked| {
+        looks += u32::from(asked.topic == "t");
+        Deed::way(if looks > 1 { Way::Silence } else { Way::Whole })
+    });
+    assert_eq!(cluster.topic_if_exists("t", SEC / 2).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_create_topics_for_clients_is_not_asked_again_and_again() {
+    let shared = Shared::default();
+    let brokers = shared.clone();
+    let fake = Fake::raw(move |asked| {
+        if !asked.is::<ApiVersionsRequest>() {
+            return brokers.serve(asked);
+        }
+        let api_keys =
+            [0, 1, 2, 3, 18].map(|api_key| ApiVersion { api_key, min_version: 0, max_version: 99 });
+        let response = ApiVersionsResponse { api_keys: api_keys.into(), ..Default::default() };
+        Reply::Say(asked.answer::<ApiVersionsRequest>(&response))
+    })
+    .await;
+    shared.world.lock().brokers = vec![(1, fake.address.port())];
+    let cluster = Cluster::connect(&conf(&fake.address.to_string())).await.unwrap();
+    let created = tokio::time::timeout(10 * SEC, cluster.create_topic("new", 1, 1, 30 * SEC));
+    let error = created.await.expect("it is asked again").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "Topic \"new\" was not created: {} speaks CreateTopics not at all, this client 2-7. Create it with the \
+             broker's own kafka-topics.sh",
+            fake.address
+        )
+    );
+    assert_eq!(error.kind(), ErrorKind::Protocol);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The first contact: any bootstrap broker that answers, and a check that the brokers it names can be reached.
+//! The first contact: any bootstrap broker that knows its cluster, and a check that the brokers it names can be reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::error::ConnectError;
 use super::pool::Node;
 use super::race::race;
 use super::{Inner, Purpose};
-use crate::net::{BackOff, CallError};
+use crate::net::{self, BackOff, CallError};
 use crate::wire::messages::{MetadataRequest, MetadataResponse};
 use crate::wire::{ErrorCode, Operation, Treatment};
 
@@ -22,6 +22,40 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 /// Tries to reach an advertised broker: one may be just going down while another comes up.
 const VERIFY_TRIES: u32 = 2;
 
+/// Why a bootstrap broker was of no use.
+enum Failure {
+    Call(CallError),
+    /// It answered, and named no broker. One that is still starting, or cut off from its cluster, knows nobody.
+    Nobody(ErrorCode),
+}
+
+impl Failure {
+    /// Why it could not be connected to, if that is why.
+    const fn connect(&self) -> Option<&Arc<net::ConnectError>> {
+        match self {
+            Self::Call(CallError::Connect(error) | CallError::BackOff { error, .. }) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether asking again cannot help.
+    fn is_definite(&self) -> bool {
+        match self {
+            Self::Call(CallError::Connect(error)) => error.is_definite(),
+            Self::Call(_) => false,
+            Self::Nobody(code) => code.treatment(Operation::Metadata) == Treatment::Fatal,
+        }
+    }
+
+    /// Whether the user is not accepted, which no other broker will see otherwise.
+    fn is_about_the_user(&self) -> bool {
+        matches!(self, Self::Call(CallError::Connect(error)) if error.is_about_the_user())
+    }
+}
+
+/// What each bootstrap broker failed with, in the order it came.
+type Failures = Vec<(Arc<Node>, Failure)>;
+
 /// Learns who is in the cluster, within `within` in all.
 ///
 /// # Cancel safety
@@ -29,46 +63,31 @@ const VERIFY_TRIES: u32 = 2;
 pub(super) async fn bootstrap(inner: &Arc<Inner>, within: Duration) -> Result<(), ConnectError> {
     let deadline = Instant::now() + within;
     let mut wait = BackOff::RECONNECT;
-    let mut errors: Vec<(Arc<Node>, CallError)>;
-    let mut nobody = None;
+    let mut errors = Failures::new();
     loop {
         match ask_seeds(inner, deadline).await {
-            Ok((seed, response)) if !response.brokers.is_empty() => {
+            Ok((seed, response)) => {
                 inner.apply(&response);
                 return verify(inner, &seed, deadline).await;
             }
-            // A broker that is still starting knows nobody.
-            Ok((seed, response)) => {
-                errors = Vec::new();
-                let (broker, code) = (seed.address.clone(), ErrorCode(response.error_code));
-                let error = ConnectError::Nobody { broker, code };
-                if code.treatment(Operation::Metadata) == Treatment::Fatal {
-                    return Err(error);
-                }
-                nobody = Some(error);
-            }
+            // The time was over before anybody had something to say: what was said before stays.
+            Err(e) if e.is_empty() => {}
             Err(e) => errors = e,
         }
-        let hopeless = |(_, e): &(_, CallError)| matches!(e, CallError::Connect(e) if e.is_definite());
         // A try shorter than that could only say that it was too short.
         let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_WORDS);
         let over = left.is_zero();
-        let unknown = errors.iter().any(|(_, e)| matches!(e, CallError::Connect(e) if e.is_about_the_user()));
-        if over || unknown || (!errors.is_empty() && errors.iter().all(hopeless)) {
-            return Err(match nobody {
-                Some(error) if errors.is_empty() => error,
-                _ => no_answer(errors, over.then_some(within)),
-            });
+        let unknown = errors.iter().any(|(_, e)| e.is_about_the_user());
+        if over || unknown || (!errors.is_empty() && errors.iter().all(|(_, e)| e.is_definite())) {
+            return Err(no_answer(errors, over.then_some(within)));
         }
         sleep(wait.fail().min(left)).await;
     }
 }
 
-/// The metadata of the first bootstrap broker that answers, and which that was.
-async fn ask_seeds(
-    inner: &Arc<Inner>,
-    deadline: Instant,
-) -> Result<(Arc<Node>, MetadataResponse), Vec<(Arc<Node>, CallError)>> {
+/// The metadata of the first bootstrap broker that names brokers, and which that was. One that knows nobody must not keep the
+/// others from being asked.
+async fn ask_seeds(inner: &Arc<Inner>, deadline: Instant) -> Result<(Arc<Node>, MetadataResponse), Failures> {
     let asked = inner.pool.seeds.iter().map(|seed| {
         let seed = seed.clone();
         async move {
@@ -86,8 +105,11 @@ async fn ask_seeds(
                 connection.call(&request, deadline.saturating_duration_since(Instant::now())).await
             };
             match asked.await {
+                Ok(response) if response.brokers.is_empty() => {
+                    Err((seed, Failure::Nobody(ErrorCode(response.error_code))))
+                }
                 Ok(response) => Ok((seed, response)),
-                Err(e) => Err((seed, e)),
+                Err(e) => Err((seed, Failure::Call(e))),
             }
         }
     });
@@ -98,21 +120,19 @@ async fn ask_seeds(
     }
 }
 
-/// The errors in the order of the settings. `over`: the time there was, when waiting was all that could be done.
-fn no_answer(mut errors: Vec<(Arc<Node>, CallError)>, over: Option<Duration>) -> ConnectError {
-    // A broker that could be connected to says more than one that could not.
-    let spoke = |(_, e): &(_, CallError)| !matches!(e, CallError::Connect(_) | CallError::BackOff { .. });
-    if let Some(i) = errors.iter().position(spoke) {
-        let (seed, error) = errors.swap_remove(i);
-        return ConnectError::NoMetadata { broker: seed.address.clone(), error };
+/// What is said of them. `over`: the time there was, when waiting was all that could be done.
+fn no_answer(mut errors: Failures, over: Option<Duration>) -> ConnectError {
+    // A broker that could be connected to says more than one that could not, unless that is about the user.
+    let unknown = errors.iter().any(|(_, e)| e.is_about_the_user());
+    if let Some(i) = errors.iter().position(|(_, e)| !unknown && e.connect().is_none()) {
+        let (seed, failure) = errors.swap_remove(i);
+        let broker = seed.address.clone();
+        return match failure {
+            Failure::Call(error) => ConnectError::NoMetadata { broker, error },
+            Failure::Nobody(code) => ConnectError::Nobody { broker, code },
+        };
     }
-    let errors = errors
-        .into_iter()
-        .filter_map(|(_, e)| match e {
-            CallError::Connect(error) | CallError::BackOff { error, .. } => Some(error),
-            _ => None,
-        })
-        .collect();
+    let errors = errors.iter().filter_map(|(_, e)| e.connect().cloned()).collect();
     match over {
         Some(within) => ConnectError::NoAnswer { within, errors },
         None => ConnectError::Unusable(errors),

@@ -42,7 +42,7 @@ pub enum ConnectError {
     /// A broker answered, and named no broker of the cluster.
     #[error("{broker} answered, but named no brokers{}. {NOBODY_ADVICE}", because(*.code))]
     Nobody {
-        /// The broker asked last.
+        /// The broker.
         broker: BrokerAddress,
         /// Its error; `NONE` of a broker that has not joined its cluster yet.
         code: ErrorCode,
@@ -180,6 +180,14 @@ pub enum TopicError {
         /// The broker's words, if any.
         message: Option<Arc<str>>,
     },
+    /// The broker does not create topics for clients, or only by a version of the request that is not spoken here.
+    #[error("Topic \"{topic}\" was not created: {error}. Create it with the broker's own kafka-topics.sh")]
+    Unsupported {
+        /// The topic.
+        topic: Arc<str>,
+        /// Which versions both sides speak.
+        error: CallError,
+    },
     /// The client was closed.
     #[error("The client was closed")]
     Closed,
@@ -216,6 +224,7 @@ impl TopicError {
             Self::Refused { code, .. } if is_forbidden(*code) => ErrorKind::Authorization,
             Self::NoLeader { .. } | Self::Timeout { .. } | Self::NotCreated { .. } => ErrorKind::Timeout,
             Self::Exists { .. } | Self::Refused { .. } => ErrorKind::InvalidArgument,
+            Self::Unsupported { .. } => ErrorKind::Protocol,
             Self::Closed => ErrorKind::Closed,
         }
     }

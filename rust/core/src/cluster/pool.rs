@@ -119,17 +119,21 @@ impl Pool {
     }
 
     /// Sends nothing more on the connections for `purpose`, and waits until the brokers have read all that was sent there,
-    /// `within` at most. Says whether they have.
+    /// `within` at most. Says whether they have: each has hung up in good order, as it does behind the last byte.
     pub(super) async fn finish(&self, purpose: Purpose, within: Duration) -> bool {
         let nodes: Vec<_> = self.nodes.read().values().cloned().collect();
         let connections: Vec<_> = nodes.iter().filter_map(|node| node.live(purpose)).collect();
         connections.iter().for_each(|connection| connection.finish());
         let ended = async {
+            let mut read = true;
             for connection in &connections {
                 connection.ended().await;
+                // Any other end may have come before all was read.
+                read &= connection.end().is_some_and(|(reason, _)| reason == CloseReason::Peer);
             }
+            read
         };
-        timeout(within, ended).await.is_ok()
+        timeout(within, ended).await.unwrap_or(false)
     }
 
     /// Closes everything, for good.
@@ -378,7 +382,29 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use kafka_fast_testkit::fake::FakeKafka;
+
     use super::*;
+    use crate::cluster::Cluster;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn only_a_broker_that_hangs_up_in_good_order_has_read_all() {
+        for breaks in [false, true] {
+            let fake = FakeKafka::start(1).await;
+            let conf = Config::with_bootstrap(&fake.address()).unwrap();
+            let cluster = Cluster::connect(&conf).await.unwrap();
+            let connection = cluster.connection(1, Purpose::Produce).await.unwrap();
+            let end = async {
+                if breaks {
+                    connection.close();
+                }
+            };
+            // On one thread the end comes before the broker's.
+            let (read, ()) = tokio::join!(cluster.finish(Purpose::Produce, Duration::from_secs(20)), end);
+            assert_eq!(read, !breaks, "{:?}", connection.end());
+        }
+    }
 
     #[tokio::test]
     async fn a_broker_that_refuses_us_is_asked_ever_more_rarely_and_one_that_is_down_every_second() {

@@ -77,7 +77,7 @@ impl Cluster {
     }
 
     /// The topic if it exists, leaders or not; it is never created by this. `None` is answered after a broker has said
-    /// so twice, for one that has just started may not know better.
+    /// so twice, for one that has just started may not know better, or once when the time is over.
     pub async fn topic_if_exists(
         &self,
         name: &str,
@@ -93,7 +93,11 @@ impl Cluster {
         let mut unknown = 0;
         let mut before = None;
         loop {
-            let code = self.ask(&name, false, deadline, timeout, before).await?;
+            let code = match self.ask(&name, false, deadline, timeout, before).await {
+                // A broker has said so, and nobody answers the second look in time.
+                Err(TopicError::Unknown { .. }) => return Ok(None),
+                asked => asked?,
+            };
             before = Some(code);
             check(&name, code)?;
             if let Some(meta) = self.cached_topic(&name) {
@@ -172,6 +176,9 @@ impl Cluster {
                     }
                 }
                 Err(CallError::Closed) => return Err(TopicError::Closed),
+                Err(error @ CallError::Unsupported { .. }) => {
+                    return Err(TopicError::Unsupported { topic: name, error });
+                }
                 Err(e) => {
                     maybe_created |= e.possibly_written();
                     // The last try may have been a short one: what the one before failed with says more.

@@ -21,6 +21,8 @@
 mod options;
 mod reading;
 mod session;
+#[cfg(all(test, unix))]
+mod tests;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -28,6 +30,7 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -299,8 +302,10 @@ impl Connection {
             state.finishing = true;
             state.writer.take()
         };
-        // Its end closes the socket's sending half. Somebody who writes now ends it when all is written.
-        drop(writer);
+        // Somebody who writes now does it when all is written.
+        if let Some(writer) = writer {
+            self.shared.take_leave(writer);
+        }
     }
 
     /// Waits until the connection has ended, for ever if it does not.
@@ -467,7 +472,7 @@ impl Shared {
 
     /// Gives the writer all frames of the queue. Without any it goes back to its place (`None`), as it does, for good,
     /// when the connection has ended.
-    fn take_queued(&self, mut writer: FrameWriter) -> Option<FrameWriter> {
+    fn take_queued(self: &Arc<Self>, mut writer: FrameWriter) -> Option<FrameWriter> {
         let mut state = self.state.lock();
         if state.closed.is_some() {
             return None;
@@ -475,12 +480,40 @@ impl Shared {
         writer.take(&mut state.queue);
         if writer.is_empty() {
             state.offered = writer.position();
-            state.writer = (!state.finishing).then_some(writer);
+            if state.finishing {
+                drop(state);
+                self.take_leave(writer);
+            } else {
+                state.writer = Some(writer);
+            }
             return None;
         }
         // From now on the system may have any byte of these, until we know better.
         state.offered = writer.end();
         Some(writer)
+    }
+
+    /// Closes the socket's sending half. By TLS a last message goes before that, which a task writes if the socket is full:
+    /// the broker would wait for an end that never comes.
+    fn take_leave(self: &Arc<Self>, mut writer: FrameWriter) {
+        if writer.poll_shutdown(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return;
+        }
+        let shared = self.clone();
+        self.runtime.spawn(async move {
+            let stop = shared.stop.notified();
+            tokio::pin!(stop);
+            // Registered before the look at `closed`, so that an end in between is not missed.
+            stop.as_mut().enable();
+            if shared.state.lock().closed.is_none() {
+                tokio::select! {
+                    biased;
+                    () = &mut stop => {}
+                    // The reader learns of an error too.
+                    _ = poll_fn(|cx| writer.poll_shutdown(cx)) => {}
+                }
+            }
+        });
     }
 
     /// The task that writes when the socket is full.

@@ -301,6 +301,13 @@ impl<W> FrameWriter<W> {
     }
 }
 
+impl FrameWriter {
+    /// Says that nothing more comes, or registers to be woken when the socket takes that. Only behind the last frame.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_shutdown(cx)
+    }
+}
+
 impl<W: TryWrite> FrameWriter<W> {
     /// Notes that `n` more bytes are written.
     fn advance(&mut self, n: usize) -> io::Result<()> {

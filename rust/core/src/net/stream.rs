@@ -98,6 +98,16 @@ impl AsyncWrite for Stream {
     }
 }
 
+impl Writing {
+    /// Says that nothing more comes. Dropping it closes the sending half.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => Pin::new(&mut tls.io).poll_shutdown(cx),
+        }
+    }
+}
+
 impl TryWrite for Writing {
     fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {

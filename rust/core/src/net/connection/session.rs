@@ -70,6 +70,8 @@ impl Session {
         tracing::debug!(target: "kafkafast.net", "Renewing the session with {}", self.address);
         match sasl::authenticate(&mut Renewal { session: self, shared }, &self.address, &self.user).await {
             Ok(next) => next,
+            // Nothing more is sent, so it could not be renewed. The broker reads what was sent before the session's end, or closes.
+            Err(_) if shared.state.lock().finishing => None,
             Err(error) => {
                 tracing::warn!(target: "kafkafast.net", "The session could not be renewed: {error}");
                 shared.close(CloseReason::Session(error.to_string()));
@@ -95,6 +97,23 @@ impl Ask for Renewal<'_> {
             ConnectError::Unreachable { address, reason: error.to_string() }
         })
     }
+}
+
+#[cfg(test)]
+#[tokio::test]
+async fn a_connection_that_takes_leave_is_not_ended_by_its_session() {
+    let fake = kafka_fast_testkit::fake::FakeKafka::start(1).await;
+    let mut conf = crate::config::Config::with_bootstrap(&fake.address()).unwrap();
+    conf.set("sasl.mechanism", "PLAIN").unwrap();
+    let (address, within) = (conf.brokers[0].clone(), Duration::from_secs(20));
+    let connection =
+        super::Connection::connect(&address, &super::ConnectionOptions::default()).await.unwrap();
+    let user = Arc::new(Credentials::new(&conf.sasl).unwrap());
+    let session = Session { address, user, within, max_in_flight: 1 };
+    connection.finish();
+    assert_eq!(session.renew(&connection.shared).await, None);
+    connection.ended().await;
+    assert_eq!(connection.end().unwrap().0, CloseReason::Peer);
 }
 
 #[test]
