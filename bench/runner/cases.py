@@ -166,7 +166,7 @@ GOALS = [
 # Reading has not come as far as its goal of 0.6 yet (0.63 to 0.77 were seen, docs/DESIGN.md says what was tried): this keeps it from
 # getting worse.
 QUICK_GOALS = [Goal("produce-1k", JAVA, "cpu_ns_per_msg_no_jit", "<=", 0.6, "kafka-clients"),
-               Goal("consume-1k", JAVA, "cpu_ns_per_msg_no_jit", "<=", 0.7, "kafka-clients", "the goal is 0.6")]
+               Goal("consume-1k", JAVA, "cpu_ns_per_msg_no_jit", "<=", 0.6, "kafka-clients")]
 
 
 def chosen(patterns):
