@@ -88,10 +88,11 @@ def judge(goal, rows):
 
 
 def exceeded(verdict):
-    """Whether the quick run fails on it: it has no rounds for an interval, so the median decides, and nothing measured is a failure."""
+    """Whether the quick run fails on it: as everywhere, where all of the interval, here the range of its rounds, is on the wrong side. Nothing
+    measured is a failure."""
     if not verdict.rounds:
         return True
-    return verdict.middle > verdict.goal.limit if verdict.goal.sense == "<=" else verdict.middle < verdict.goal.limit
+    return verdict.low > verdict.goal.limit if verdict.goal.sense == "<=" else verdict.high < verdict.goal.limit
 
 
 def summary(rows):

@@ -115,12 +115,12 @@ class Judging(unittest.TestCase):
         self.assertEqual(self.word([5e6] * 9, [], goal), "reached")
         self.assertEqual(self.word([3e6] * 9, [], goal), "missed")
 
-    def test_the_quick_run_fails_by_the_median_and_without_figures(self):
+    def test_the_quick_run_fails_where_all_rounds_are_on_the_wrong_side_and_without_figures(self):
         def exceeded(ours):
             return judging.exceeded(judging.judge(self.goal, rounds("c", "cpu", ours=ours, theirs=[100] * len(ours))))
 
-        self.assertTrue(exceeded([60, 60, 10]))
-        self.assertFalse(exceeded([40, 40, 90]))
+        self.assertTrue(exceeded([60, 60, 51]))
+        self.assertFalse(exceeded([90, 90, 40]))
         self.assertTrue(exceeded([]))
 
 
