@@ -12,6 +12,17 @@ free_port() {
 DIES_WITH_US=()
 command -v setpriv >/dev/null && DIES_WITH_US=(setpriv --pdeathsig TERM)
 
+# Whether a server says in its log that it is ready, while it lives and within so many tenths of a second. Its own word, not only
+# the port: somebody else may have taken that meanwhile.
+says_in_time() { # pid words log tenths
+    for _ in $(seq "$4"); do
+        kill -0 "$1" 2>/dev/null || return 1
+        if grep -q "$2" "$3"; then return 0; fi
+        sleep 0.1
+    done
+    return 1
+}
+
 # Starts a broker of our own; BROKER_PORT is where it listens. It is stopped when this script ends, however it ends.
 start_broker() {
     need_kafka
@@ -53,13 +64,7 @@ CONF
         -c "$BROKER_DIR/server.properties" >"$BROKER_DIR/format.log" 2>&1 || { cat "$BROKER_DIR/format.log" >&2; die "the broker's storage could not be formatted"; }
     "${DIES_WITH_US[@]}" "$JAVA" "${log[@]}" -Xms512m -Xmx1g -cp "$KAFKA_HOME/*" kafka.Kafka "$BROKER_DIR/server.properties" >"$BROKER_DIR/broker.log" 2>&1 </dev/null &
     BROKER_PID=$!
-    for _ in $(seq 600); do
-        kill -0 "$BROKER_PID" 2>/dev/null || return 1
-        # Its own word, not only the port: somebody else may have taken that meanwhile.
-        if grep -q 'Kafka Server started' "$BROKER_DIR/broker.log"; then return 0; fi
-        sleep 0.1
-    done
-    return 1
+    says_in_time "$BROKER_PID" 'Kafka Server started' "$BROKER_DIR/broker.log" 600
 }
 
 # Starts a Redis of our own, without a disk; REDIS_PORT is where it listens. It is stopped as the broker is.
@@ -81,10 +86,5 @@ try_start_redis() {
     REDIS_PORT=$(free_port)
     "${DIES_WITH_US[@]}" redis-server --bind 127.0.0.1 --port "$REDIS_PORT" --dir "$REDIS_DIR" --save "" --appendonly no >"$REDIS_DIR/redis.log" 2>&1 </dev/null &
     REDIS_PID=$!
-    for _ in $(seq 100); do
-        kill -0 "$REDIS_PID" 2>/dev/null || return 1
-        if grep -q 'Ready to accept connections' "$REDIS_DIR/redis.log"; then return 0; fi
-        sleep 0.1
-    done
-    return 1
+    says_in_time "$REDIS_PID" 'Ready to accept connections' "$REDIS_DIR/redis.log" 100
 }
