@@ -37,6 +37,11 @@ fn state() -> State<Batch> {
     State::new(Limits::new(&Config::default()), "g".into(), Talk::new("c".into(), now), counters)
 }
 
+/// What a fetch from the leader asked for.
+fn want(position: i64, epoch: i32) -> Want {
+    Want { tp: tp(), position, bytes: 1000, epoch, replica: false, near: true }
+}
+
 /// Fetched of that partition so far by the one unit that is held.
 fn next(state: &State<Batch>) -> i64 {
     state.units.values().next().expect("a unit").next
@@ -60,11 +65,10 @@ fn what_an_old_leader_said_is_not_handed_out_as_the_new_ones() {
     let feed = &state.feeds[&tp()];
     assert_eq!((feed.epoch, feed.high_watermark), (6, 30), "the old leader's end is not the new one's");
     // An answer of the old leader that was on its way.
-    let want = |epoch| Want { tp: tp(), position: 20, bytes: 1000, epoch, replica: false, near: true };
-    assert!(!state.fetched(&want(5), vec![Batch(0, 100)], 100, Instant::now()));
+    assert!(!state.fetched(&want(20, 5), vec![Batch(0, 100)], 100, Instant::now()));
     assert!(!state.polled(&tp(), 20, vec![Batch(20, 100)], 100, 5));
     assert_eq!(next(&state), 20);
-    assert!(state.fetched(&want(6), vec![Batch(0, 50)], 50, Instant::now()));
+    assert!(state.fetched(&want(20, 6), vec![Batch(0, 50)], 50, Instant::now()));
     assert_eq!(next(&state), 50);
 }
 
@@ -172,8 +176,7 @@ fn what_is_lost_of_a_unit_that_nobody_has_begun_is_not_reported_again() {
     assert_eq!((held.from, held.next), (40, 40), "it goes back from there");
     // Records that are here come before what is lost: they are still to be handled.
     claim(&mut state, unit(100, 200, 5));
-    let want = Want { tp: tp(), position: 100, bytes: 1000, epoch: 5, replica: false, near: true };
-    assert!(state.fetched(&want, vec![Batch(100, 120)], 300, Instant::now()));
+    assert!(state.fetched(&want(100, 5), vec![Batch(100, 120)], 300, Instant::now()));
     assert_eq!(state.log_starts(&tp(), 150), [(120, 150)]);
     let held = state.units.values().next().expect("a unit");
     assert_eq!((held.from, held.next), (100, 150));
@@ -186,8 +189,7 @@ fn batches_that_are_larger_than_a_piece_are_asked_for_whole() {
     let budget = Budget::new(64 << 20, Arc::default());
     let large = 300_000;
     claim(&mut state, unit(0, large, 5));
-    let want = Want { tp: tp(), position: 0, bytes: PIECE, epoch: 5, replica: false, near: true };
-    assert!(state.fetched(&want, vec![Batch(0, large)], 3 * large, Instant::now()));
+    assert!(state.fetched(&want(0, 5), vec![Batch(0, large)], 3 * large, Instant::now()));
     claim(&mut state, unit(large, 3 * large, 5));
     let plan = state.plan(&budget, Instant::now(), |_| Some((1, 5)));
     assert_eq!(plan.bytes(), Batch(0, large).bytes(), "of 6 MB that are expected");
