@@ -310,13 +310,7 @@ impl Connection {
 
     /// Waits until the connection has ended, for ever if it does not.
     pub(crate) async fn ended(&self) {
-        let stop = self.shared.stop.notified();
-        tokio::pin!(stop);
-        // Registered before the look at `closed`, so that an end in between is not missed.
-        stop.as_mut().enable();
-        if !self.is_closed() {
-            stop.await;
-        }
+        self.shared.ended().await;
     }
 
     /// Closes the socket and ends the tasks. Calls in flight fail at once and say whether bytes of them may have left.
@@ -493,6 +487,17 @@ impl Shared {
         Some(writer)
     }
 
+    /// Waits until the connection has ended, for ever if it does not.
+    async fn ended(&self) {
+        let stop = self.stop.notified();
+        tokio::pin!(stop);
+        // Registered before the look at `closed`, so that an end in between is not missed.
+        stop.as_mut().enable();
+        if self.state.lock().closed.is_none() {
+            stop.await;
+        }
+    }
+
     /// Closes the socket's sending half. By TLS a last message goes before that, which a task writes if the socket is full:
     /// the broker would wait for an end that never comes.
     fn take_leave(self: &Arc<Self>, mut writer: FrameWriter) {
@@ -501,17 +506,11 @@ impl Shared {
         }
         let shared = self.clone();
         self.runtime.spawn(async move {
-            let stop = shared.stop.notified();
-            tokio::pin!(stop);
-            // Registered before the look at `closed`, so that an end in between is not missed.
-            stop.as_mut().enable();
-            if shared.state.lock().closed.is_none() {
-                tokio::select! {
-                    biased;
-                    () = &mut stop => {}
-                    // The reader learns of an error too.
-                    _ = poll_fn(|cx| writer.poll_shutdown(cx)) => {}
-                }
+            tokio::select! {
+                biased;
+                () = shared.ended() => {}
+                // The reader learns of an error too.
+                _ = poll_fn(|cx| writer.poll_shutdown(cx)) => {}
             }
         });
     }
