@@ -30,6 +30,8 @@ pub(super) const COUNT_AT: usize = 57;
 
 /// How far ahead of the last record memory is asked for: a few large records or tens of small ones.
 const AHEAD: usize = 4096;
+/// Records whose keys, values and headers together have fewer bytes have only lengths of two bytes, their own as well.
+const SHORT: usize = 8000;
 /// About the bytes of a record besides its value.
 const SHORT_HEAD: usize = 10;
 
@@ -155,7 +157,7 @@ impl BatchBuilder {
 
         match record {
             Record { key: None, value: Some(value), headers: [] }
-                if zigzag(delta) < 1 << 14 && index < 1 << 13 && value.len() < 8000 =>
+                if zigzag(delta) < 1 << 14 && index < 1 << 13 && value.len() < SHORT =>
             {
                 self.append_short(zigzag(delta), index, value);
             }
@@ -174,27 +176,18 @@ impl BatchBuilder {
         prefetch::to_write(self.buf.as_ptr().wrapping_add(from), bytes);
     }
 
-    /// A record whose numbers have at most two bytes each, as nearly all have. They are gathered in a register: what is
+    /// A record of a value alone whose numbers have at most two bytes each, as nearly all have. They are gathered in a register: what is
     /// written to memory by the byte and read from there at once costs more than all the rest.
     #[inline]
     fn append_short(&mut self, delta: u64, index: u32, value: &[u8]) {
-        let mut head = Gather { bits: 0, at: 8 }; // The attributes: none.
+        let mut head = Gather::new();
         head.put(delta);
         head.put(u64::from(index) << 1);
         head.put(1); // The key: null.
         head.put((value.len() as u64) << 1);
-        let length = ((head.at / 8 + value.len() + 1) as u64) << 1;
-        let (numbers, wide) = if length < 1 << 7 {
-            (u128::from(head.bits) << 8 | u128::from(length), 1)
-        } else {
-            (u128::from(head.bits) << 16 | u128::from(length & 0x7f | 0x80 | length >> 7 << 8), 2)
-        };
-        let end = self.buf.len() + head.at / 8 + wide;
         // One check for all that follows; `encoded_bound` has room for the whole sixteen bytes.
         self.buf.reserve(size_of::<u128>() + value.len() + 1);
-        // A constant number of bytes is an instruction, a variable one a call.
-        self.buf.extend_from_slice(&numbers.to_le_bytes());
-        self.buf.truncate(end);
+        self.append_head(&head, value.len() + 1);
         self.buf.extend_from_slice(value);
         self.buf.push(0); // No headers.
     }
@@ -202,42 +195,69 @@ impl BatchBuilder {
     /// Any record.
     #[inline(never)]
     fn append_any(&mut self, delta: i64, index: u32, record: &Record<'_>) {
-        let key_len = record.key.map_or(-1, |k| k.len() as i64);
-        let value_len = record.value.map_or(-1, |v| v.len() as i64);
-        let rest = value_len.max(0) as usize + headers_len(record.headers);
-        // What is before the value is gathered in a scratch that is copied whole (a constant number of bytes is two
-        // instructions, a variable one a call) and cut to what was written; `encoded_bound` has room for the whole scratch.
-        let mut head = Scratch::new();
-        head.byte(0);
-        head.varint(delta);
-        head.varint(i64::from(index));
-        head.varint(key_len);
-        if let Some(key) = record.key {
-            let mut length = Scratch::new();
-            length.varint(value_len);
-            head.append_with_length(key.len() + length.len() + rest, &mut self.buf);
-            self.buf.extend_from_slice(key);
-            length.append_to(&mut self.buf);
-        } else {
-            head.varint(value_len);
-            head.append_with_length(rest, &mut self.buf);
+        let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+        let rest = key.len() + value.len() + headers_len(record.headers);
+        if zigzag(delta) >= 1 << 14 || index >= 1 << 20 || rest >= SHORT {
+            return self.append_long(delta, index, record);
         }
-        if let Some(value) = record.value {
-            self.buf.extend_from_slice(value);
-        }
-        if record.headers.is_empty() {
-            self.buf.push(0);
-        } else {
-            self.append_headers(record.headers);
-        }
+        let mut head = Gather::new();
+        head.put(zigzag(delta));
+        head.put_index(index);
+        head.put(zigzag(length(record.key)));
+        let mut before_value = Gather::new();
+        before_value.put(zigzag(length(record.value)));
+        self.append_head(&head, before_value.bytes() + rest);
+        self.buf.extend_from_slice(key);
+        let end = self.buf.len() + before_value.bytes();
+        self.buf.extend_from_slice(&(before_value.bits as u16).to_le_bytes());
+        self.buf.truncate(end);
+        self.buf.extend_from_slice(value);
+        self.append_headers(record.headers);
     }
 
+    /// The record's length, which is that of the rest of what is gathered and of `more` bytes to come, its attributes and
+    /// what is gathered.
+    #[inline(always)]
+    fn append_head(&mut self, head: &Gather, more: usize) {
+        let length = ((1 + head.bytes() + more) as u64) << 1;
+        let bits = u128::from(head.bits);
+        // Behind the length come the attributes: none, a byte of zeros.
+        let (numbers, wide) = if length < 1 << 7 {
+            (bits << 16 | u128::from(length), 2)
+        } else {
+            (bits << 24 | u128::from(length & 0x7f | 0x80 | length >> 7 << 8), 3)
+        };
+        let end = self.buf.len() + wide + head.bytes();
+        // A constant number of bytes is an instruction, a variable one a call.
+        self.buf.extend_from_slice(&numbers.to_le_bytes());
+        self.buf.truncate(end);
+    }
+
+    /// A record that has a number of more bytes.
+    #[cold]
+    fn append_long(&mut self, delta: i64, index: u32, record: &Record<'_>) {
+        let numbers = [delta, i64::from(index), length(record.key), length(record.value)];
+        let numbers = numbers.map(varint_len).iter().sum::<usize>();
+        let bytes = [record.key, record.value];
+        let rest = bytes.map(|bytes| bytes.unwrap_or_default().len()).iter().sum::<usize>();
+        put_varint(&mut self.buf, (1 + numbers + rest + headers_len(record.headers)) as i64);
+        self.buf.push(0); // The attributes: none.
+        put_varint(&mut self.buf, delta);
+        put_varint(&mut self.buf, index.into());
+        for bytes in bytes {
+            put_varint(&mut self.buf, length(bytes));
+            self.buf.extend_from_slice(bytes.unwrap_or_default());
+        }
+        self.append_headers(record.headers);
+    }
+
+    #[inline]
     fn append_headers(&mut self, headers: &[Header<'_>]) {
         put_varint(&mut self.buf, headers.len() as i64);
         for header in headers {
             put_varint(&mut self.buf, header.key.len() as i64);
             self.buf.extend_from_slice(header.key.as_bytes());
-            put_varint(&mut self.buf, header.value.map_or(-1, |v| v.len() as i64));
+            put_varint(&mut self.buf, length(header.value));
             self.buf.extend_from_slice(header.value.unwrap_or_default());
         }
     }
@@ -353,19 +373,10 @@ pub fn recycle(batch: Bytes) -> Option<Vec<u8>> {
     Some(batch.into())
 }
 
-/// Bytes whose checksum is computed while those behind them are on their way to the cache.
-const CRC_BLOCK: usize = 8 << 10;
-
-/// CRC-32C (Castagnoli), as batches carry it. What it runs over was usually written by another core, and it is three times as
-/// fast as lines come from there unasked.
+/// CRC-32C (Castagnoli), as batches carry it.
 pub(super) fn crc32c(bytes: &[u8]) -> u32 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    let mut blocks = bytes.chunks(CRC_BLOCK).peekable();
-    while let Some(block) = blocks.next() {
-        prefetch::to_read(blocks.peek().copied().unwrap_or_default());
-        digest.update(block);
-    }
-    digest.finalize() as u32
+    // The CRC-32 algorithms have 32 bits.
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
 /// Signed numbers are written so that small ones are short, whatever their sign.
@@ -381,7 +392,7 @@ const fn varint_bytes(z: u64) -> usize {
     ((z | 1).ilog2() as usize * 9 + 73) / 64
 }
 
-/// Up to four numbers below 2^14 as they are written, one behind the other. Whether one has a byte or two is a jump that
+/// Numbers as they are written, one behind the other, at most eight bytes. Whether one has a byte or two is a jump that
 /// processors foresee, since the records of a stream are alike.
 struct Gather {
     bits: u64,
@@ -390,6 +401,15 @@ struct Gather {
 }
 
 impl Gather {
+    fn new() -> Self {
+        Self { bits: 0, at: 0 }
+    }
+
+    fn bytes(&self) -> usize {
+        self.at / 8
+    }
+
+    /// A number below 2^14.
     #[inline(always)]
     fn put(&mut self, z: u64) {
         if z < 1 << 7 {
@@ -400,6 +420,28 @@ impl Gather {
             self.at += 16;
         }
     }
+
+    /// A record's index, below 2^20.
+    #[inline(always)]
+    fn put_index(&mut self, index: u32) {
+        if index < 1 << 13 { self.put(u64::from(index) << 1) } else { self.put_long(u64::from(index) << 1) }
+    }
+
+    #[cold]
+    fn put_long(&mut self, mut z: u64) {
+        while z >= 0x80 {
+            self.put(z & 0x7f);
+            self.bits |= 0x80 << (self.at - 8);
+            z >>= 7;
+        }
+        self.put(z);
+    }
+}
+
+/// A length as records have it: -1 for null.
+#[inline]
+fn length(bytes: Option<&[u8]>) -> i64 {
+    bytes.map_or(-1, |bytes| bytes.len() as i64)
 }
 
 #[inline]
@@ -413,128 +455,71 @@ fn headers_len(headers: &[Header<'_>]) -> usize {
         return 1;
     }
     let each = headers.iter().map(|h| {
-        let value = h.value.map_or(-1, |v| v.len() as i64);
-        varint_len(h.key.len() as i64) + h.key.len() + varint_len(value) + value.max(0) as usize
+        let value = h.value.unwrap_or_default().len();
+        varint_len(h.key.len() as i64) + h.key.len() + varint_len(length(h.value)) + value
     });
     varint_len(headers.len() as i64) + each.sum::<usize>()
 }
 
-/// A length within a header: names and most values have fewer than 64 bytes.
-#[inline]
+/// Lengths of names and of most values have one byte.
+#[inline(always)]
 fn put_varint(out: &mut Vec<u8>, v: i64) {
     let z = zigzag(v);
-    if z < 1 << 7 {
-        return out.push(z as u8);
-    }
-    let mut scratch = Scratch::new();
-    scratch.varint(v);
-    scratch.append_to(out);
+    if z < 1 << 7 { out.push(z as u8) } else { put_long_varint(out, z) }
 }
 
-/// Up to 24 bytes on the stack, with room for a length before them. Masks hold indices in range instead of checks.
-struct Scratch {
-    bytes: [u8; 48],
-    end: usize,
-}
-
-impl Scratch {
-    /// Where what is put begins.
-    const START: usize = 8;
-
-    #[inline]
-    fn new() -> Self {
-        Self { bytes: [0; 48], end: Self::START }
+#[cold]
+fn put_long_varint(out: &mut Vec<u8>, mut z: u64) {
+    while z >= 0x80 {
+        out.push(z as u8 | 0x80);
+        z >>= 7;
     }
-
-    #[inline]
-    fn len(&self) -> usize {
-        self.end - Self::START
-    }
-
-    #[inline]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
-        debug_assert!(self.end + N <= 32);
-        let at = self.end & 31;
-        self.bytes[at..at + N].copy_from_slice(&bytes);
-        self.end += N;
-    }
-
-    #[inline]
-    fn byte(&mut self, byte: u8) {
-        self.put([byte]);
-    }
-
-    /// Nearly all numbers in records have one byte or two.
-    #[inline]
-    fn varint(&mut self, v: i64) {
-        let z = zigzag(v);
-        if z < 1 << 7 {
-            self.byte(z as u8);
-        } else if z < 1 << 14 {
-            self.put([z as u8 | 0x80, (z >> 7) as u8]);
-        } else {
-            self.long_varint(z);
-        }
-    }
-
-    #[cold]
-    fn long_varint(&mut self, mut z: u64) {
-        while z >= 0x80 {
-            self.byte(z as u8 | 0x80);
-            z >>= 7;
-        }
-        self.byte(z as u8);
-    }
-
-    /// Appends what was put.
-    #[inline]
-    fn append_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.bytes[Self::START..self.end]);
-    }
-
-    /// Appends the length of what was put and of `more` bytes to come, and what was put.
-    #[inline]
-    fn append_with_length(mut self, more: usize, out: &mut Vec<u8>) {
-        let mut length = zigzag((self.len() + more) as i64);
-        let mut start = Self::START - varint_bytes(length);
-        let begin = start;
-        while length >= 0x80 {
-            self.bytes[start & 7] = length as u8 | 0x80;
-            start += 1;
-            length >>= 7;
-        }
-        self.bytes[start & 7] = length as u8;
-        let before = out.len();
-        out.extend_from_slice(&self.bytes[begin & 7..][..32]);
-        out.truncate(before + self.end - begin);
-    }
+    out.push(z as u8);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Each of the short way's numbers on both sides of where it needs another byte, with each of the others.
+    /// The ways for small numbers write what the way for long ones does, with each number on both sides of where it needs
+    /// another byte and of where it is not small any more.
     #[test]
-    fn the_short_way_writes_what_the_long_one_writes() {
-        let lengths = (0..70).chain([7_990, 7_999, 8_000, 8_180, 8_191, 8_192, 8_193, 20_000]);
+    fn small_numbers_are_written_as_long_ones_are() {
+        let lengths = (0..70).chain([7_990, 8_180, 8_191, 8_192, 8_193, 20_000]);
+        let indices = [1, 63, 64, 65, 8_191, 8_192, (1 << 20) - 1, 1 << 20];
         let deltas = [0, 1, 63, 64, 8_191, 8_192, i64::MAX, -1, -64, -65, -8_192, -8_193, i64::MIN];
-        let value = vec![7; 20_000];
+        let bytes = vec![7; 1 << 21];
+        let header = |name, length: usize| Header { key: name, value: Some(&bytes[..length]) };
+        let headers = [header("a", 5), Header { key: "b", value: None }, header("a", 64), header("", 0)];
+        let large = [header("a", 1 << 21)];
         for length in lengths {
-            let record = Record::value(&value[..length]);
-            for index in [1, 63, 64, 65, 8_190, 8_191, 8_192, 1 << 20] {
-                for delta in deltas {
-                    let [mut short, mut long] = [(); 2].map(|()| {
+            let some = &bytes[..length];
+            let records = [
+                Record::value(some),
+                Record::keyed(some, &bytes[..100]),
+                Record::keyed(b"key", some),
+                Record::tombstone(some),
+                Record { headers: &headers, ..Record::value(some) },
+                Record { headers: &headers[..2], ..Record::keyed(some, some) },
+                Record { headers: &large, ..Record::value(some) },
+                Record::default(),
+            ];
+            let all = records.iter().flat_map(|record| indices.map(|index| (record, index)));
+            for (record, index) in all {
+                // Records of megabytes are the same whatever their time.
+                let deltas = if record.headers.len() == 1 { &deltas[..1] } else { &deltas };
+                for &delta in deltas {
+                    let [mut small, mut long] = [(); 2].map(|()| {
                         let mut builder = BatchBuilder::with_capacity(100);
                         (builder.count, builder.base_timestamp) = (index, 1_000);
-                        builder.grow_to(HEADER_LEN + BatchBuilder::encoded_bound(&record));
+                        builder.grow_to(HEADER_LEN + BatchBuilder::encoded_bound(record));
                         builder
                     });
-                    let capacity = short.capacity();
-                    assert_eq!(short.append(delta.wrapping_add(1_000), &record), index);
-                    long.append_any(delta, index, &record);
-                    assert!(short.buf == long.buf, "length {length}, index {index}, delta {delta}");
-                    assert_eq!((short.count, short.capacity()), (index + 1, capacity));
+                    let capacity = small.capacity();
+                    assert_eq!(small.append(delta.wrapping_add(1_000), record), index);
+                    long.append_long(delta, index, record);
+                    assert!(small.buf == long.buf, "length {length}, index {index}, delta {delta}");
+                    assert_eq!((small.count, small.capacity()), (index + 1, capacity));
                 }
             }
         }
