@@ -84,6 +84,10 @@ fn list_offsets(asked: &Asked, epoch: i32) -> Reply {
 
 fn fetched(asked: &Asked, error: ErrorCode, position: i64) -> Reply {
     let records = (error == ErrorCode::NONE).then(|| batch(position / PER_BATCH * PER_BATCH));
+    sent(asked, error, records)
+}
+
+fn sent(asked: &Asked, error: ErrorCode, records: Option<Bytes>) -> Reply {
     let partition = PartitionData {
         error_code: error.0,
         high_watermark: RECORDS,
@@ -118,6 +122,51 @@ async fn readers_are_told_when_a_task_has_failed() {
     let told = tokio::time::timeout(Duration::from_secs(5), reader.next()).await.expect("an answer");
     let text = told.unwrap_err().to_string();
     assert!(text.contains("a defect in kafka-fast stopped it, see the log. Connect again"), "{text}");
+}
+
+/// No checksum covers the length of a batch: one that is longer than what the broker sends is never whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_never_comes_whole_is_told_of() {
+    let port = Arc::new(AtomicI32::new(0));
+    let at = Arc::clone(&port);
+    let fake = Fake::raw(move |asked| match asked.api {
+        18 => versions(&asked),
+        3 => metadata(&asked, at.load(Ordering::SeqCst), 0),
+        2 => list_offsets(&asked, 0),
+        1 => match asked.read::<FetchRequest>().topics[0].partitions[0].fetch_offset {
+            at if at >= RECORDS => Reply::Nothing,
+            at if at < 20 => fetched(&asked, ErrorCode::NONE, at),
+            at => {
+                let mut broken = batch(at).to_vec();
+                broken[8..12].copy_from_slice(&10_000_i32.to_be_bytes());
+                sent(&asked, ErrorCode::NONE, Some(broken.into()))
+            }
+        },
+        _ => Reply::Nothing,
+    })
+    .await;
+    port.store(fake.address.port().into(), Ordering::SeqCst);
+    let mut conf = Config::with_bootstrap(&fake.address.to_string()).unwrap();
+    conf.use_earliest = true;
+    let group = GroupConf::embedded(unique("group"));
+    let consumer = Consumer::connect(conf, group, &["t"]).await.unwrap();
+    let mut reader = consumer.reader();
+    for offset in 0..20 {
+        assert_eq!(reader.next().await.unwrap().unwrap().offset, offset);
+    }
+    let failed = async {
+        loop {
+            if let Event::Failed { start, reason, .. } = consumer.event().await.unwrap() {
+                return (start, reason);
+            }
+        }
+    };
+    let told = async {
+        tokio::select! { told = failed => told, more = reader.next() => panic!("{more:?}") }
+    };
+    let (start, reason) = tokio::time::timeout(Duration::from_secs(10), told).await.expect("it is told");
+    assert_eq!(start, 20);
+    assert!(reason.contains("the batch at offset 20 is cut off"), "{reason}");
 }
 
 /// The leader changes in the middle of a unit, and the new one, which serves records well, never says where the old epoch ended.

@@ -238,6 +238,34 @@ async fn a_broker_that_falls_silent_is_given_up_in_time() {
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
 
+/// Whoever answers is nobody yet: what he says cannot write lines of a log, has an end, and repeats no password.
+#[tokio::test]
+async fn what_a_broker_says_before_it_is_known_is_shown_plain_and_short() {
+    let error = refused("PLAIN", |asked| {
+        let names = ["SCRAM\nERROR forged".to_owned(), "for hunter2".to_owned(), "x".repeat(30_000)];
+        let mut mechanisms: Vec<_> = names.iter().map(|name| name.as_str().into()).collect();
+        mechanisms.resize(10_000, "y".into());
+        let response = SaslHandshakeResponse { error_code: 33, mechanisms };
+        Reply::Say(asked.answer::<SaslHandshakeRequest>(&response))
+    })
+    .await;
+    let text = error.to_string();
+    assert!(text.contains("offers: SCRAM\\nERROR forged, xxx") && !text.contains('\n'), "{text}");
+    assert!(text.len() < 1_000, "{} bytes", text.len());
+}
+
+#[tokio::test]
+async fn a_message_of_a_mechanism_has_an_end() {
+    let error = refused("SCRAM-SHA-256", |asked| {
+        if asked.is::<SaslHandshakeRequest>() {
+            return agreed(&asked);
+        }
+        authenticated(&asked, 0, Box::leak(vec![b'r'; 100_000].into_boxed_slice()), 0)
+    })
+    .await;
+    assert!(error.to_string().contains("its message has 100000 bytes, 16384 are taken"), "{error}");
+}
+
 #[tokio::test]
 async fn a_listener_without_sasl_is_told_so() {
     let error = refused("PLAIN", |asked| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::error::TopicError;
 use super::meta::TopicMeta;
@@ -11,8 +11,10 @@ use super::name::check_topic_name;
 use super::refresh::WishError;
 use super::{Cluster, Purpose};
 use crate::net::{BackOff, CallError};
-use crate::wire::messages::{CreatableTopic, CreatableTopicResult, CreateTopicsRequest};
-use crate::wire::{ErrorCode, Operation, Treatment};
+use crate::wire::messages::{
+    CreatableTopic, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
+};
+use crate::wire::{ErrorCode, Operation, Request, Treatment};
 
 /// How long a topic that may be being created is waited for: brokers say "unknown" until the creation is through,
 /// and say the same when they do not create topics.
@@ -167,7 +169,7 @@ impl Cluster {
                 timeout_ms: left.as_millis().try_into().unwrap_or(i32::MAX),
                 validate_only: false,
             };
-            let error: Arc<str> = match self.call_controller(&request, left).await {
+            let error: Arc<str> = match self.call_controller(&request, deadline).await {
                 Ok(response) => {
                     let result = response.topics.into_iter().find(|t| t.name == name);
                     match creation(&name, result, &mut maybe_created)? {
@@ -205,13 +207,22 @@ impl Cluster {
     async fn call_controller(
         &self,
         request: &CreateTopicsRequest,
-        timeout: Duration,
-    ) -> Result<crate::wire::messages::CreateTopicsResponse, CallError> {
+        deadline: Instant,
+    ) -> Result<CreateTopicsResponse, CallError> {
         let controller = self.inner().meta.read().controller;
-        match controller {
-            Some(node) => self.call(node, Purpose::Control, request, timeout).await,
-            None => self.call_any(Purpose::Control, request, timeout).await,
-        }
+        let (after, timeout) =
+            (deadline.saturating_duration_since(Instant::now()), self.inner().request_timeout);
+        let called = async {
+            match controller {
+                Some(node) => self.call(node, Purpose::Control, request, timeout).await,
+                None => self.call_any(Purpose::Control, request, timeout).await,
+            }
+        };
+        // Our time may be shorter than what makes a broker count as dead, and others have requests on the connection.
+        timeout_at(deadline, called).await.unwrap_or_else(|_| {
+            let broker = controller.map_or_else(|| "no broker".into(), |node| self.name_of(node));
+            Err(CallError::Timeout { api: CreateTopicsRequest::KEY, broker, after, possibly_written: true })
+        })
     }
 }
 

@@ -191,8 +191,8 @@ pub(super) fn sort_answer(
     charge.set(bytes);
     Counters::add(&shared.counters.bytes_fetched, bytes as u64);
     let charge = Arc::new(charge);
-    let part = |want: &Want| match found.remove(&want.tp) {
-        Some(data) if whole == ErrorCode::NONE => read(want, data, shared.conf.isolation, &charge),
+    let part = |(at, want): (usize, &Want)| match found.remove(&want.tp) {
+        Some(data) if whole == ErrorCode::NONE => read(want, at == 0, data, shared.conf.isolation, &charge),
         _ => Part {
             want: want.clone(),
             error: if whole == ErrorCode::NONE { ErrorCode::UNKNOWN_SERVER_ERROR } else { whole },
@@ -203,14 +203,25 @@ pub(super) fn sort_answer(
             replica: None,
         },
     };
-    wants.iter().map(part).collect()
+    wants.iter().enumerate().map(part).collect()
 }
 
-fn read(want: &Want, data: PartitionData, isolation: Isolation, charge: &Arc<Charge>) -> Part {
+/// What the answer says of a partition, which was the `first` of the request or not.
+fn read(want: &Want, first: bool, data: PartitionData, isolation: Isolation, charge: &Arc<Charge>) -> Part {
     let mut pieces = Vec::new();
     let mut broken = None;
     let mut aborted = Aborted::new(data.aborted_transactions);
-    for batch in Batches::new(data.records.unwrap_or_default()) {
+    let mut batches = Batches::new(data.records.unwrap_or_default());
+    // Of the first partition a broker sends at least one batch whole, however large (KIP-74). A length that is wrong would
+    // else be asked for without end: no checksum covers it.
+    if first && batches.remaining() > 0 && batches.clone().next().is_none() {
+        broken = Some(format!(
+            "the batch at offset {} is cut off: its length is wrong, or the broker sent {} bytes and no whole batch",
+            want.position,
+            batches.remaining()
+        ));
+    }
+    for batch in &mut batches {
         match batch.and_then(|batch| Ok((aborted.next(&batch)?, batch))) {
             Ok((aborted, batch)) if batch.next_offset() > want.position => {
                 pieces.push(Piece::new(batch, aborted, charge));

@@ -40,7 +40,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{CallError, CloseReason, ConnectError};
-use super::frames::{FrameWriter, Outgoing};
+use super::frames::{FrameWriter, Outgoing, Written};
 use super::handshake::{self, Versions};
 use super::stream::Reading;
 use crate::config::BrokerAddress;
@@ -230,11 +230,11 @@ impl Connection {
         let deadline = Instant::now() + within;
         let shared = &self.shared;
         let version = shared.speak(request)?;
-        let _room = shared.room(R::KEY, deadline, within).await?;
+        let room = shared.room(R::KEY, deadline, within).await?;
         let frame = frame(request, version, shared.next_correlation(), &shared.client_id);
-        let (written, done) = oneshot::channel();
+        let (told, done) = oneshot::channel();
         let start = shared
-            .submit(Outgoing { frame, written: Some(written) }, None)
+            .submit(Outgoing { frame, written: Some(Written { told, _room: room }) }, None)
             .map_err(|broken| broken.into_error(R::KEY, &shared.broker))?;
         handed_over();
         match timeout_at(deadline, done).await {

@@ -14,7 +14,7 @@ use crate::wire::{ApiKey, DecodeError};
 pub enum ConnectError {
     /// The name has no address.
     #[error(
-        "Cannot resolve broker \"{}\". Check the name; from a container use the host's name, not localhost",
+        "Cannot resolve broker \"{}\". Check the name; from a container use the host's name, not localhost ({reason})",
         .address.host
     )]
     Unresolvable {
@@ -29,7 +29,7 @@ pub enum ConnectError {
         /// The address asked for.
         address: BrokerAddress,
     },
-    /// The operating system could not reach it: no route, network down, too many open files.
+    /// The operating system could not reach it: no route, network down, too many open files, no answer from the resolver.
     #[error("{address} cannot be reached: {reason}")]
     Unreachable {
         /// The address asked for.
@@ -555,9 +555,9 @@ mod tests {
             (
                 ConnectError::Unresolvable {
                     address: BrokerAddress::new("kafkaa", 9092),
-                    reason: String::new(),
+                    reason: "unknown".to_owned(),
                 },
-                "Cannot resolve broker \"kafkaa\". Check the name; from a container use the host's name, not localhost",
+                "Cannot resolve broker \"kafkaa\". Check the name; from a container use the host's name, not localhost (unknown)",
             ),
             (
                 ConnectError::Silent { address: address.clone(), after: Duration::from_secs(10) },

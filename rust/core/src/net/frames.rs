@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
 use super::error::CloseReason;
@@ -239,8 +239,23 @@ fn read_or_end(read: io::Result<usize>) -> Result<usize, ReadError> {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) frame: Frame,
-    /// Told when the last byte was handed to the operating system.
-    pub(super) written: Option<oneshot::Sender<()>>,
+    /// Told when the last byte was handed to the operating system, of a request that has no answer.
+    pub(super) written: Option<Written>,
+}
+
+/// Who waits for the writing, or did, and the place of the request among those in flight: it is free when the request is
+/// written, not when nobody waits any more, or such requests would gather without end.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) told: oneshot::Sender<()>,
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
+impl Written {
+    pub(super) fn tell(self) {
+        // Nobody may be waiting any more.
+        let _ = self.told.send(());
+    }
 }
 
 /// The writing half: the socket, and the frames that were given to it and are not wholly written.
@@ -266,7 +281,7 @@ pub(super) trait TryWrite {
     fn is_flushed(&self) -> bool;
 
     /// The frame that somebody waits for was taken wholly. He is told when nothing of it is held back.
-    fn written(&mut self, told: oneshot::Sender<()>);
+    fn written(&mut self, written: Written);
 
     /// As `try_write_vectored`, and registers to be woken when it would block.
     fn poll_write_vectored(
@@ -321,8 +336,8 @@ impl<W: TryWrite> FrameWriter<W> {
         {
             self.done -= first.frame.len();
             let first = self.frames.pop_front().expect("invariant: front was there");
-            if let Some(told) = first.written {
-                self.io.written(told);
+            if let Some(written) = first.written {
+                self.io.written(written);
             }
         }
         Ok(())
@@ -494,8 +509,8 @@ mod tests {
             true
         }
 
-        fn written(&mut self, told: oneshot::Sender<()>) {
-            let _ = told.send(());
+        fn written(&mut self, written: Written) {
+            written.tell();
         }
 
         fn poll_write_vectored(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {

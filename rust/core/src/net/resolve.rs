@@ -49,7 +49,10 @@ async fn resolve(address: &BrokerAddress, deadline: Instant) -> Result<Vec<Socke
     let found = match timeout_at(deadline, lookup_host((address.host.as_str(), address.port))).await {
         Ok(Ok(found)) => found,
         Ok(Err(e)) => return Err(unresolvable(address, &e.to_string())),
-        Err(_) => return Err(unresolvable(address, "the resolver did not answer in time")),
+        Err(_) => {
+            let reason = "the resolver did not say its address in time".to_owned();
+            return Err(ConnectError::Unreachable { address: address.clone(), reason });
+        }
     };
     let mut unique: Vec<SocketAddr> = Vec::new();
     for candidate in found {

@@ -12,11 +12,10 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::oneshot;
 use tokio_rustls::client::TlsStream;
 
 use super::error::ConnectError;
-use super::frames::TryWrite;
+use super::frames::{TryWrite, Written};
 use super::tls::Asked;
 use crate::config::BrokerAddress;
 
@@ -50,7 +49,7 @@ impl Stream {
                 let (read, write) = tokio::io::split(*stream);
                 (
                     Reading::Tls(read),
-                    Writing::Tls(Box::new(TlsWriting { io: write, unflushed: false, told: Vec::new() })),
+                    Writing::Tls(Box::new(TlsWriting { io: write, unflushed: false, written: Vec::new() })),
                 )
             }
         }
@@ -130,13 +129,10 @@ impl TryWrite for Writing {
         }
     }
 
-    fn written(&mut self, told: oneshot::Sender<()>) {
+    fn written(&mut self, written: Written) {
         match self {
-            // That nobody waits any more is the receiver's right.
-            Self::Plain(_) => {
-                let _ = told.send(());
-            }
-            Self::Tls(tls) => tls.told.push(told),
+            Self::Plain(_) => written.tell(),
+            Self::Tls(tls) => tls.written.push(written),
         }
     }
 
@@ -178,7 +174,7 @@ pub(super) struct TlsWriting {
     /// Whether the session may hold ciphertext the socket has not taken.
     unflushed: bool,
     /// Who waits for that to end. Bounded by the requests that were taken since the last flush.
-    told: Vec<oneshot::Sender<()>>,
+    written: Vec<Written>,
 }
 
 impl TlsWriting {
@@ -195,8 +191,8 @@ impl TlsWriting {
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             self.unflushed = false;
-            for told in self.told.drain(..) {
-                let _ = told.send(());
+            for written in self.written.drain(..) {
+                written.tell();
             }
         }
         Poll::Ready(Ok(()))

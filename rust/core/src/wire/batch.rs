@@ -486,7 +486,7 @@ mod tests {
     #[test]
     fn small_numbers_are_written_as_long_ones_are() {
         let lengths = (0..70).chain([7_990, 8_180, 8_191, 8_192, 8_193, 20_000]);
-        let indices = [1, 63, 64, 65, 8_191, 8_192, (1 << 20) - 1, 1 << 20];
+        let indices = [1, 63, 64, 65, 8_191, 8_192, (1 << 20) - 1, 1 << 20, 1 << 27];
         let deltas = [0, 1, 63, 64, 8_191, 8_192, i64::MAX, -1, -64, -65, -8_192, -8_193, i64::MIN];
         let bytes = vec![7; 1 << 21];
         let header = |name, length: usize| Header { key: name, value: Some(&bytes[..length]) };

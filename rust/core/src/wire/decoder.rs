@@ -50,7 +50,8 @@ const MEMORY_BASE: usize = 1_000_000;
 ///
 /// What the values take is bounded: an array of empty strings takes sixteen times its bytes, and a frame of 100 MB that is
 /// made of those would end the process. Arrays and strings are charged before memory is taken for them, and fail with
-/// [`DecodeError::TooMuchMemory`] when they would exceed four times the frame and 1 MB.
+/// [`DecodeError::TooMuchMemory`] when they would exceed four times the frame and 1 MB. Charged is what is asked for; an
+/// allocator may take more for small pieces (glibc 32 bytes for an array of one number).
 pub struct Decoder {
     buf: Bytes,
     /// What may still be charged, and what could be at first.

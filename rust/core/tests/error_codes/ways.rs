@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kafka_fast::cluster::{Cluster, Isolation, OffsetAt, OffsetQuery};
+use kafka_fast::cluster::{Cluster, Isolation, OffsetAt, OffsetQuery, Purpose};
+use kafka_fast::wire::messages::ListOffsetsRequest;
 use kafka_fast::{Producer, Record};
 use kafka_fast_testkit::fake::{Api, Deed, FakeKafka, Way};
 use tokio::task::JoinSet;
@@ -11,6 +12,25 @@ use super::{WITHIN, conf, in_time};
 
 const TOPIC: &str = "t";
 const APIS: [Api; 4] = [Api::Metadata, Api::InitProducerId, Api::Produce, Api::ListOffsets];
+
+/// Who has little time left gives up the answer, not the connection that others have requests on.
+#[tokio::test]
+async fn a_creation_that_has_little_time_harms_no_other_request() {
+    let fake = FakeKafka::start(1).await;
+    fake.create_topic(TOPIC, 1);
+    fake.on(Api::CreateTopics, |_| Deed::way(Way::Late(Duration::from_millis(1_000))));
+    let cluster = Cluster::connect(&conf(&fake)).await.unwrap();
+    let created = cluster.create_topic("new", 1, 1, Duration::from_millis(300));
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        cluster.call(1, Purpose::Control, &ListOffsetsRequest::default(), WITHIN).await
+    };
+    let (created, other) = tokio::join!(created, others);
+    let text = created.unwrap_err().to_string();
+    assert!(text.starts_with("Topic \"new\" was not created within 300 ms"), "{text}");
+    assert!(text.contains("did not answer CreateTopics within"), "{text}");
+    other.expect("it was in the same connection");
+}
 
 /// All there are, and a throttle that is over soon.
 fn deeds() -> [Deed; 7] {

@@ -18,6 +18,12 @@ use crate::wire::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use crate::wire::{ErrorCode, Request, Secret};
 use scram::{ClientFirst, Hash, ScramError};
 
+/// Most bytes of a message of a mechanism; those of SCRAM have a hundred or two.
+const MESSAGE_MAX: usize = 16 << 10;
+/// Most mechanisms that are named to people, and characters of what a broker says. It is nobody yet.
+const OFFERS_MAX: usize = 20;
+const WORDS_MAX: usize = 300;
+
 /// The user of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Credentials {
@@ -74,7 +80,8 @@ impl<A: Ask> Exchange<'_, A> {
     async fn agree(&mut self) -> Result<(), ConnectError> {
         let mechanism = self.user.mechanism.name();
         let answer = self.ask.ask(&SaslHandshakeRequest { mechanism: mechanism.into() }).await?;
-        self.offers = answer.mechanisms.iter().map(|name| (**name).to_owned()).collect();
+        let names = answer.mechanisms.iter().take(OFFERS_MAX);
+        self.offers = names.filter_map(|name| self.words(name)).collect();
         let address = self.address.clone();
         match ErrorCode(answer.error_code) {
             ErrorCode::NONE => Ok(()),
@@ -99,7 +106,21 @@ impl<A: Ask> Exchange<'_, A> {
         if let Ok(ms @ 1..) = u64::try_from(answer.session_lifetime_ms) {
             self.lifetime = Some(Duration::from_millis(ms));
         }
+        let length = answer.auth_bytes.0.len();
+        if length > MESSAGE_MAX {
+            return Err(self.broken(&format!("its message has {length} bytes, {MESSAGE_MAX} are taken")));
+        }
         Ok(answer.auth_bytes)
+    }
+
+    /// What a broker says, for people: no line ends and the like, not without end, and nothing that nobody is to see.
+    fn words(&self, said: &str) -> Option<String> {
+        let secret = &self.user.password.0;
+        if said.is_empty() || (!secret.is_empty() && said.contains(secret)) {
+            return None;
+        }
+        let plain = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.into() };
+        Some(said.chars().take(WORDS_MAX).map(plain).collect())
     }
 
     async fn scram(&mut self, hash: Hash) -> Result<(), ConnectError> {
@@ -122,8 +143,7 @@ impl<A: Ask> Exchange<'_, A> {
     }
 
     fn rejected(&self, reason: Option<&str>) -> ConnectError {
-        // The broker's words, unless they repeat what nobody is to see.
-        let reason = reason.filter(|words| !words.is_empty() && !words.contains(&self.user.password.0));
+        let reason = reason.and_then(|reason| self.words(reason));
         ConnectError::Authentication {
             address: self.address.clone(),
             user: self.user.username.clone(),

@@ -168,7 +168,7 @@ impl ClientFinal {
         let text = std::str::from_utf8(server_final).unwrap_or_default();
         let first = text.split(',').next().unwrap_or_default();
         if let Some(error) = first.strip_prefix("e=") {
-            return Err(ScramError::Server(error.escape_debug().to_string()));
+            return Err(ScramError::Server(error.to_owned()));
         }
         let signature = first.strip_prefix("v=").and_then(|v| BASE64.decode(v).ok());
         let matches = |s: Vec<u8>| hmac::verify(&self.server_key, self.auth.as_bytes(), &s).is_ok();

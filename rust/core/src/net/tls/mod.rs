@@ -109,12 +109,21 @@ impl TlsClient {
         let limit = |session: &mut rustls::ClientConnection| session.set_buffer_limit(Some(WAITING_MAX));
         match connector.connect_with(host, socket, limit).await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream), asked)),
-            Err(error) => Err(asked.explain(address, &error).unwrap_or_else(|| {
-                // The end, and no word of TLS. A Kafka listener without it takes the greeting for a length beyond its limit,
-                // and closes.
-                ConnectError::NoServerHello { address: address.clone() }
-            })),
+            Err(error) => Err(asked.explain(address, &error).unwrap_or_else(|| no_hello(address, &error))),
         }
+    }
+}
+
+/// An error before any word of TLS came.
+fn no_hello(address: &BrokerAddress, error: &io::Error) -> ConnectError {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let address = address.clone();
+    match error.kind() {
+        // A Kafka listener without TLS takes the greeting for a length beyond its limit, and closes.
+        UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => {
+            ConnectError::NoServerHello { address }
+        }
+        _ => ConnectError::Unreachable { address, reason: error.to_string() },
     }
 }
 
@@ -279,6 +288,16 @@ fn own(conf: &TlsConf, provider: &CryptoProvider) -> Result<Option<CertifiedKey>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A network that fails is no listener without TLS: nobody is to switch TLS off for it.
+    #[test]
+    fn only_an_end_means_that_nobody_speaks_tls() {
+        let address = BrokerAddress::new("b", 1);
+        let hello = no_hello(&address, &io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(hello, ConnectError::NoServerHello { .. }), "{hello}");
+        let unreachable = no_hello(&address, &io::ErrorKind::HostUnreachable.into());
+        assert_eq!(unreachable.to_string(), "b:1 cannot be reached: host unreachable");
+    }
 
     fn asked(had: bool, was_asked: bool) -> Asked {
         Asked { had, was_asked: Arc::new(AtomicBool::new(was_asked)) }
