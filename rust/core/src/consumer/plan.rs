@@ -372,7 +372,8 @@ impl<B: Extent> State<B> {
         })
     }
 
-    /// A watcher's poll of `tp` at `position` is answered. Says whether the high watermark is news.
+    /// A watcher's poll of `tp` at `position` is answered. Says whether the high watermark is news. What comes late, of a topic
+    /// that was created again or that nobody reads any more, is dropped.
     pub(super) fn polled(
         &mut self,
         tp: &Tp,
@@ -382,10 +383,7 @@ impl<B: Extent> State<B> {
         epoch: i32,
     ) -> bool {
         self.denied.read(&tp.topic);
-        let feed = self.feeds.entry(tp.clone()).or_default();
-        if epoch < feed.epoch {
-            return false;
-        }
+        let Some(feed) = self.feeds.get_mut(tp).filter(|feed| epoch >= feed.epoch) else { return false };
         let news = feed.saw(high_watermark, epoch);
         self.keep(tp, position, pieces);
         news

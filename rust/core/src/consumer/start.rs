@@ -123,7 +123,7 @@ async fn look(shared: &Arc<Shared>, topics: &[Arc<str>], organiser: bool) -> Res
                 tracing::warn!(topic = &**topic, "the topic was created again: it is read from its start");
                 state.forget_topic(topic);
             }
-            !tps(&meta).all(|tp| state.feeds.contains_key(&tp))
+            !tps(&meta).all(|tp| state.started.contains(&tp))
         });
         if fresh {
             grown.push(meta);
@@ -151,7 +151,7 @@ fn tps(meta: &TopicMeta) -> impl Iterator<Item = Tp> + '_ {
 /// Fixes the starts of all partitions of `metas` that this consumer does not know yet.
 async fn fix_starts(shared: &Arc<Shared>, metas: &[Arc<TopicMeta>], met: Met) -> Result<(), ConsumerError> {
     let mut tps: Vec<Tp> = metas.iter().flat_map(|meta| tps(meta)).collect();
-    shared.with(|state| tps.retain(|tp| !state.feeds.contains_key(tp)));
+    shared.with(|state| tps.retain(|tp| !state.started.contains(tp)));
     if tps.is_empty() {
         return Ok(());
     }
@@ -163,6 +163,7 @@ async fn fix_starts(shared: &Arc<Shared>, metas: &[Arc<TopicMeta>], met: Met) ->
 async fn init(shared: &Arc<Shared>, tps: Vec<Tp>, ends: &[Ends], met: Met) -> Result<(), ConsumerError> {
     let mut topics: Vec<Arc<str>> = tps.iter().map(|tp| Arc::clone(&tp.topic)).collect();
     topics.dedup();
+    let lives = shared.coordinator.lives();
     let before = shared.coordinator.partitions(&topics).await?;
     // A partition that is new in a topic the group subscribed to before is read from its start: it appeared after that.
     let asked: Vec<_> = topics.iter().map(|topic| (Arc::clone(topic), true)).collect();
@@ -191,8 +192,12 @@ async fn init(shared: &Arc<Shared>, tps: Vec<Tp>, ends: &[Ends], met: Met) -> Re
     shared.coordinator.init(&starts).await?;
     let after = shared.coordinator.partitions(&topics).await?;
     shared.with(|state| {
-        for start in &starts {
-            state.topic_ids.insert(Arc::clone(&start.topic), start.topic_id);
+        // A group that was lost meanwhile knows none of it: it is done again.
+        if shared.coordinator.lives() == lives {
+            for start in &starts {
+                state.topic_ids.insert(Arc::clone(&start.topic), start.topic_id);
+            }
+            state.started.extend(tps.iter().cloned());
         }
         after.iter().for_each(|view| state.group_stands(view));
     });

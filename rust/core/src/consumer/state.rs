@@ -7,7 +7,7 @@
 //! back, or revoked. The pool belongs to all readers of the consumer, so a unit claimed early never waits for one slow
 //! reader. `talk.rs` speaks with the group, `plan.rs` decides what to fetch; both are further `impl`s of [`State`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -205,6 +205,9 @@ pub(super) struct State<B> {
     /// Partitions of topics that only other members read, with the high watermarks that the group knows. The organiser
     /// watches them too.
     pub(super) others: HashMap<Tp, i64>,
+    /// Partitions whose starts this consumer has fixed, or found fixed. To have a feed does not say it: a unit or an answer that
+    /// comes late, of a topic or a group that is gone, makes one, and its partition would be read by nobody.
+    pub(super) started: HashSet<Tp>,
     /// The ids of the topics whose partitions were met: a topic deleted and created again has another.
     pub(super) topic_ids: HashMap<Arc<str>, Uuid>,
     last_key: u64,
@@ -232,6 +235,7 @@ impl<B: Extent> State<B> {
             denied: Denied::default(),
             unsaid: BTreeSet::new(),
             others: HashMap::new(),
+            started: HashSet::new(),
             topic_ids: HashMap::new(),
             last_key: 0,
         }
@@ -542,6 +546,7 @@ impl<B: Extent> State<B> {
     /// A topic was created again: nothing known of its partitions holds.
     pub(super) fn forget_topic(&mut self, topic: &Arc<str>) {
         self.topic_ids.remove(topic);
+        self.started.retain(|tp| tp.topic != *topic);
         self.feeds.retain(|tp, _| tp.topic != *topic);
         let of = |held: &Held<B>| held.tp.topic == *topic;
         let keys: Vec<_> = self.units.iter().filter(|(_, held)| of(held)).map(|(key, _)| *key).collect();

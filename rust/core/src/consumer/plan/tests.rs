@@ -34,7 +34,10 @@ fn unit(start: i64, end: i64, leader_epoch: i32) -> Unit {
 fn state() -> State<Batch> {
     let now = Instant::now();
     let counters = Arc::new(Counters::default());
-    State::new(Limits::new(&Config::default()), "g".into(), Talk::new("c".into(), now), counters)
+    let mut state =
+        State::new(Limits::new(&Config::default()), "g".into(), Talk::new("c".into(), now), counters);
+    state.feeds.entry(tp()).or_default();
+    state
 }
 
 /// What a fetch from the leader asked for.
@@ -203,4 +206,19 @@ fn a_unit_that_is_complete_has_lost_nothing() {
     assert_eq!(next(&state), 100, "its batch holds more than it");
     assert_eq!(state.log_starts(&tp(), 150), []);
     assert!(state.effects.events.is_empty());
+}
+
+/// Its batches would be handed out as those of the topic that is there now, and its start would count as fixed.
+#[test]
+fn what_comes_late_of_a_topic_that_was_created_again_is_dropped() {
+    let mut state = state();
+    claim(&mut state, unit(0, 100, 0));
+    state.started.insert(tp());
+    state.forget_topic(&tp().topic);
+    assert!(!state.polled(&tp(), 0, vec![Batch(0, 100)], 100, 0));
+    assert!(state.fetched(&want(0, 0), vec![Batch(0, 100)], 100, Instant::now()));
+    // A unit of before makes a feed, and no start.
+    claim(&mut state, unit(0, 100, 0));
+    assert_eq!(next(&state), 0);
+    assert!(state.started.is_empty());
 }
