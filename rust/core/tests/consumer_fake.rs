@@ -34,14 +34,28 @@ fn batch(base: i64) -> Bytes {
 
 /// Versions with topics by name.
 fn versions(asked: &Asked) -> Reply {
-    let ranges = [(0, 3, 9), (1, 4, 11), (2, 1, 6), (3, 4, 12), (18, 0, 3), (23, 2, 4)];
+    versions_up_to(asked, 11)
+}
+
+fn versions_up_to(asked: &Asked, fetch: i16) -> Reply {
+    let ranges = [(0, 3, 9), (1, 4, fetch), (2, 1, 6), (3, 4, 12), (18, 0, 3), (23, 2, 4)];
     let api = |(api_key, min_version, max_version)| ApiVersion { api_key, min_version, max_version };
     let answer = ApiVersionsResponse { api_keys: ranges.map(api).to_vec(), ..Default::default() };
     Reply::Say(asked.answer::<ApiVersionsRequest>(&answer))
 }
 
 fn metadata(asked: &Asked, port: i32, epoch: i32) -> Reply {
-    let broker = MetadataResponseBroker { node_id: 1, host: "127.0.0.1".into(), port, rack: None };
+    metadata_of(asked, &[port], epoch)
+}
+
+/// Brokers 1 and so on; the first leads.
+fn metadata_of(asked: &Asked, ports: &[i32], epoch: i32) -> Reply {
+    let broker = |(node_id, port): (i32, &i32)| MetadataResponseBroker {
+        node_id,
+        host: "127.0.0.1".into(),
+        port: *port,
+        rack: None,
+    };
     let partition = MetadataResponsePartition {
         leader_id: 1,
         leader_epoch: epoch,
@@ -57,8 +71,8 @@ fn metadata(asked: &Asked, port: i32, epoch: i32) -> Reply {
     };
     let all = asked.read::<MetadataRequest>().topics.is_none_or(|topics| !topics.is_empty());
     let answer = MetadataResponse {
-        brokers: vec![broker],
-        cluster_id: Some(format!("fake-{port}").into()),
+        brokers: (1..).zip(ports).map(broker).collect(),
+        cluster_id: Some(format!("fake-{}", ports[0]).into()),
         controller_id: 1,
         topics: if all { vec![topic] } else { vec![] },
         ..Default::default()
@@ -84,15 +98,16 @@ fn list_offsets(asked: &Asked, epoch: i32) -> Reply {
 
 fn fetched(asked: &Asked, error: ErrorCode, position: i64) -> Reply {
     let records = (error == ErrorCode::NONE).then(|| batch(position / PER_BATCH * PER_BATCH));
-    sent(asked, error, records)
+    sent(asked, error, records, LeaderIdAndEpoch::default())
 }
 
-fn sent(asked: &Asked, error: ErrorCode, records: Option<Bytes>) -> Reply {
+fn sent(asked: &Asked, error: ErrorCode, records: Option<Bytes>, current_leader: LeaderIdAndEpoch) -> Reply {
     let partition = PartitionData {
         error_code: error.0,
         high_watermark: RECORDS,
         log_start_offset: 0,
         records,
+        current_leader,
         ..Default::default()
     };
     let topic =
@@ -124,6 +139,46 @@ async fn readers_are_told_when_a_task_has_failed() {
     assert!(text.contains("a defect in kafka-fast stopped it, see the log. Connect again"), "{text}");
 }
 
+/// A broker that does not lead a partition any more says who does (KIP-951), from version 12 on. The metadata may be behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_a_refusal_names_is_read_from_at_once() {
+    let ports = Arc::new([AtomicI32::new(0), AtomicI32::new(0)]);
+    let broker = |node: i32| {
+        let ports = Arc::clone(&ports);
+        Fake::raw(move |asked| match asked.api {
+            18 => versions_up_to(&asked, 12),
+            3 => {
+                let ports = ports.iter().map(|port| port.load(Ordering::SeqCst)).collect::<Vec<_>>();
+                metadata_of(&asked, &ports, 0)
+            }
+            2 => list_offsets(&asked, 0),
+            1 if node == 1 => {
+                let leader = LeaderIdAndEpoch { leader_id: 2, leader_epoch: 1 };
+                sent(&asked, ErrorCode::NOT_LEADER_OR_FOLLOWER, None, leader)
+            }
+            1 => match asked.read::<FetchRequest>().topics[0].partitions[0].fetch_offset {
+                at if at >= RECORDS => Reply::Nothing,
+                at => fetched(&asked, ErrorCode::NONE, at),
+            },
+            _ => Reply::Nothing,
+        })
+    };
+    let (first, second) = (broker(1).await, broker(2).await);
+    for (port, fake) in ports.iter().zip([&first, &second]) {
+        port.store(fake.address.port().into(), Ordering::SeqCst);
+    }
+    let mut conf = Config::with_bootstrap(&first.address.to_string()).unwrap();
+    conf.use_earliest = true;
+    let group = GroupConf::embedded(unique("group"));
+    let consumer = Consumer::connect(conf, group, &["t"]).await.unwrap();
+    let mut reader = consumer.reader();
+    for offset in 0..100 {
+        let message = tokio::time::timeout(Duration::from_secs(5), reader.next()).await;
+        let message = message.unwrap_or_else(|_| panic!("stuck at {offset}: {:?}", consumer.stats()));
+        assert_eq!(message.unwrap().unwrap().offset, offset);
+    }
+}
+
 /// No checksum covers the length of a batch: one that is longer than what the broker sends is never whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_never_comes_whole_is_told_of() {
@@ -139,7 +194,7 @@ async fn a_batch_that_never_comes_whole_is_told_of() {
             at => {
                 let mut broken = batch(at).to_vec();
                 broken[8..12].copy_from_slice(&10_000_i32.to_be_bytes());
-                sent(&asked, ErrorCode::NONE, Some(broken.into()))
+                sent(&asked, ErrorCode::NONE, Some(broken.into()), Default::default())
             }
         },
         _ => Reply::Nothing,

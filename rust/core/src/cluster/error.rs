@@ -258,6 +258,14 @@ pub enum OffsetsError {
         /// The broker's error.
         code: ErrorCode,
     },
+    /// The leader cannot say this: it is too old.
+    #[error(
+        "This offset cannot be asked for: {error}. OffsetAt::MaxTimestamp needs Kafka 3.0, EarliestLocal 3.5"
+    )]
+    Unsupported {
+        /// The versions of both.
+        error: CallError,
+    },
     /// The client was closed.
     #[error("The client was closed")]
     Closed,
@@ -277,7 +285,7 @@ impl OffsetsError {
         match self {
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Refused { code, .. } if is_forbidden(*code) => ErrorKind::Authorization,
-            Self::Refused { .. } => ErrorKind::Protocol,
+            Self::Refused { .. } | Self::Unsupported { .. } => ErrorKind::Protocol,
             Self::Closed => ErrorKind::Closed,
         }
     }

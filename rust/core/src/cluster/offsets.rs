@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::error::OffsetsError;
 use super::{Cluster, Purpose};
 use crate::config::Isolation;
-use crate::net::BackOff;
+use crate::net::{BackOff, CallError};
 use crate::wire::messages::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
@@ -26,8 +26,13 @@ pub enum OffsetAt {
     Earliest,
     /// The end: the high watermark, or the last stable offset under [`Isolation::ReadCommitted`].
     Latest,
-    /// The first record of at least this timestamp, in milliseconds since 1970.
+    /// The first record of at least this timestamp, in milliseconds since 1970. A negative one is as 0.
     Timestamp(i64),
+    /// The record with the largest timestamp (KIP-734), -1 in an empty log. Brokers since Kafka 3.0.
+    MaxTimestamp,
+    /// The oldest record on the leader's own disk, where older ones are in tiered storage (KIP-405); else as
+    /// [`Earliest`](Self::Earliest). Brokers since Kafka 3.5.
+    EarliestLocal,
 }
 
 impl OffsetAt {
@@ -35,7 +40,11 @@ impl OffsetAt {
         match self {
             Self::Earliest => -2,
             Self::Latest => -1,
+            // Below 0 are the other questions.
+            Self::Timestamp(ms) if ms < 0 => 0,
             Self::Timestamp(ms) => ms,
+            Self::MaxTimestamp => -3,
+            Self::EarliestLocal => -4,
         }
     }
 }
@@ -135,6 +144,9 @@ impl Cluster {
             // A task ends otherwise only with the runtime.
             let Ok((node, group, answer)) = done else { return Err(OffsetsError::Closed) };
             match answer {
+                Ok(Err(error @ CallError::Unsupported { .. })) => {
+                    return Err(OffsetsError::Unsupported { error });
+                }
                 Ok(Ok(response)) => take(queries, &group, &self.name_of(node), &response, found, why)?,
                 Ok(Err(e)) => {
                     let e: Arc<str> = e.to_string().into();

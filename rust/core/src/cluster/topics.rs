@@ -169,8 +169,11 @@ impl Cluster {
                 timeout_ms: left.as_millis().try_into().unwrap_or(i32::MAX),
                 validate_only: false,
             };
+            let mut throttle = Duration::ZERO;
             let error: Arc<str> = match self.call_controller(&request, deadline).await {
                 Ok(response) => {
+                    // Of a quota for creations (KIP-599): sooner it only refuses again.
+                    throttle = Duration::from_millis(response.throttle_time_ms.try_into().unwrap_or(0));
                     let result = response.topics.into_iter().find(|t| t.name == name);
                     match creation(&name, result, &mut maybe_created)? {
                         None => return Ok(()),
@@ -192,7 +195,7 @@ impl Cluster {
                     }
                 }
             };
-            let again = Instant::now() + pause.fail();
+            let again = Instant::now() + pause.fail().max(throttle);
             if again >= deadline {
                 return Err(TopicError::NotCreated { topic: name, within: timeout, error });
             }

@@ -17,7 +17,7 @@ use super::publish::publish;
 use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use super::stats::Counters;
-use crate::cluster::{Isolation, Purpose};
+use crate::cluster::{Isolation, Leader, Purpose};
 use crate::net::CallError;
 use crate::wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
 use crate::wire::records::Batches;
@@ -104,6 +104,8 @@ pub(super) struct Part {
     pub(super) broken: Option<String>,
     /// The replica that should be asked instead.
     pub(super) replica: Option<i32>,
+    /// The answer named a leader that was not known (KIP-951).
+    pub(super) moved: bool,
 }
 
 /// Sends a unit's fetch of `wants`.
@@ -192,7 +194,13 @@ pub(super) fn sort_answer(
     Counters::add(&shared.counters.bytes_fetched, bytes as u64);
     let charge = Arc::new(charge);
     let part = |(at, want): (usize, &Want)| match found.remove(&want.tp) {
-        Some(data) if whole == ErrorCode::NONE => read(want, at == 0, data, shared.conf.isolation, &charge),
+        Some(data) if whole == ErrorCode::NONE => {
+            let leader =
+                Leader { node: data.current_leader.leader_id, epoch: data.current_leader.leader_epoch };
+            let moved =
+                leader.node >= 0 && shared.cluster.learn_leader(&want.tp.topic, want.tp.partition, leader);
+            Part { moved, ..read(want, at == 0, data, shared.conf.isolation, &charge) }
+        }
         _ => Part {
             want: want.clone(),
             error: if whole == ErrorCode::NONE { ErrorCode::UNKNOWN_SERVER_ERROR } else { whole },
@@ -201,6 +209,7 @@ pub(super) fn sort_answer(
             log_start: -1,
             broken: None,
             replica: None,
+            moved: false,
         },
     };
     wants.iter().enumerate().map(part).collect()
@@ -245,6 +254,7 @@ fn read(want: &Want, first: bool, data: PartitionData, isolation: Isolation, cha
         log_start: data.log_start_offset,
         broken,
         replica: (data.preferred_read_replica >= 0).then_some(data.preferred_read_replica),
+        moved: false,
     }
 }
 
@@ -265,13 +275,18 @@ async fn take(shared: &Arc<Shared>, part: Part) {
             shared.with(|state| state.sent_to_replica(&want, node, now));
         }
         Treatment::Done => match part.broken {
-            Some(reason) => shared.with(|state| state.broken(&want, reason.into(), now)),
+            Some(reason) => {
+                tracing::warn!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {reason}");
+                shared.with(|state| state.broken(&want, reason.into(), now));
+            }
             None => {
                 if !shared.with(|state| state.fetched(&want, part.pieces, part.high_watermark, now)) {
                     shared.cluster.request_refresh(&want.tp.topic);
                 }
             }
         },
+        // Whoever leads now was named: no need to ask and wait.
+        _ if part.moved => shared.with(|state| state.leader_moved(&want)),
         // A replica that is behind the leader, or has not dropped yet what the leader has: the leader knows.
         Treatment::Reset if want.replica => shared.with(|state| state.fetch_failed(&want, now)),
         Treatment::Reset => out_of_range(shared, &want).await,

@@ -263,6 +263,14 @@ impl<B: Extent> State<B> {
         (0..ready).for_each(|_| self.wake_one());
     }
 
+    /// The broker does not lead the partition any more, and who does is known.
+    pub(super) fn leader_moved(&mut self, want: &Want) {
+        if let Some(feed) = self.feeds.get_mut(&want.tp) {
+            feed.in_flight = false;
+            self.effects.fetch = true;
+        }
+    }
+
     /// A fetch of `want` failed in a way that passes.
     pub(super) fn fetch_failed(&mut self, want: &Want, now: Instant) {
         if let Some(feed) = self.feeds.get_mut(&want.tp) {

@@ -369,10 +369,12 @@ impl<R: Request> Pending<R> {
 
 impl Shared {
     fn speak<R: Request>(&self, request: &R) -> Result<i16, CallError> {
-        self.versions.common_up_to::<R>(request.up_to()).ok_or_else(|| CallError::Unsupported {
+        let (from, up_to) = (request.from(), request.up_to());
+        let version = self.versions.common_up_to::<R>(up_to).filter(|version| *version >= from);
+        version.ok_or_else(|| CallError::Unsupported {
             api: R::KEY,
             broker: self.broker.clone(),
-            ours: R::VERSIONS,
+            ours: (from, R::VERSIONS.1),
             theirs: self.versions.of(R::KEY),
         })
     }

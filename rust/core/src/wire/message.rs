@@ -301,11 +301,12 @@ macro_rules! message {
 }
 
 /// Says which API a request is of, its versions, where flexible ones begin, and what answers it.
-/// `flexible never` is for the requests whose form must not change; `up_to` is [`Request::up_to`](super::Request::up_to).
+/// `flexible never` is for the requests whose form must not change; `up_to` is [`Request::up_to`](super::Request::up_to), `from` is
+/// [`Request::from`](super::Request::from).
 macro_rules! api {
     (
         $request:ident => $response:ident, $key:ident, $oldest:literal..=$newest:literal, flexible $flexible:tt
-        $(, up_to |$this:ident| $up_to:expr)?
+        $(, up_to |$this:ident| $up_to:expr)? $(, from |$that:ident| $from:expr)?
     ) => {
         impl $crate::wire::Request for $request {
             const KEY: $crate::wire::ApiKey = $crate::wire::ApiKey::$key;
@@ -316,6 +317,12 @@ macro_rules! api {
                 fn up_to(&self) -> i16 {
                     let $this = self;
                     $up_to
+                }
+            )?
+            $(
+                fn from(&self) -> i16 {
+                    let $that = self;
+                    $from
                 }
             )?
         }

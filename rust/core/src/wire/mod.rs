@@ -82,6 +82,12 @@ pub trait Request: Wire + Send + Sync {
         Self::VERSIONS.1
     }
 
+    /// The oldest version that can carry what this request says; the oldest spoken, as a rule. A broker that speaks only older ones
+    /// would take it for something else.
+    fn from(&self) -> i16 {
+        Self::VERSIONS.0
+    }
+
     /// How a value of this API is written at `version`.
     fn version(version: i16) -> Version {
         Version { number: version, flexible: version >= Self::FLEXIBLE }

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use kafka_fast::cluster::{Isolation, OffsetAt, OffsetQuery};
 use kafka_fast::consumer::{Consumer, GroupConf};
-use kafka_fast_testkit::{RealKafka, unique};
+use kafka_fast_testkit::{RealKafka, Version, unique};
 
 use crate::support::{Row, WAIT, config, connect, on_every_version, read, send, topic};
 
-on_every_version!(offsets_are_found_by_time, a_new_group_starts_at_the_end_or_at_the_beginning);
+on_every_version!(
+    offsets_are_found_by_time,
+    the_youngest_record_and_the_first_on_disk_are_found_or_the_broker_is_too_old,
+    a_new_group_starts_at_the_end_or_at_the_beginning,
+);
 
 const START: i64 = 1_700_000_000_000;
 
@@ -40,6 +44,31 @@ async fn offsets_are_found_by_time(broker: &RealKafka) {
         let offsets: Vec<_> = found.iter().map(|found| found.offset).collect();
         assert_eq!(offsets, [0, 10, 10, 0, 4, 5, 4, 9, -1]);
         assert_eq!((found[4].timestamp, found[5].timestamp), (START + 8_000, START + 10_000));
+    }
+    cluster.close();
+}
+
+async fn the_youngest_record_and_the_first_on_disk_are_found_or_the_broker_is_too_old(broker: &RealKafka) {
+    let cluster = connect(broker).await;
+    let topic = topic(&cluster, 1, &[]).await;
+    let at = |ms: i64| Row::value(0, START + ms, "x");
+    send(broker, &[], &topic, vec![at(1), at(9), at(5)]).await;
+    let ask = |at| {
+        let query = OffsetQuery { topic: Arc::clone(&topic), partition: 0, at };
+        let cluster = cluster.clone();
+        async move { cluster.list_offsets(&[query], Isolation::ReadUncommitted, WAIT).await }
+    };
+    let (youngest, first) = (ask(OffsetAt::MaxTimestamp).await, ask(OffsetAt::EarliestLocal).await);
+    if broker.version() == Version::V2_4 {
+        for error in [youngest.unwrap_err(), first.unwrap_err()] {
+            let text = error.to_string();
+            assert!(text.contains("speaks ListOffsets 0-5, this client "), "{text}");
+            assert!(text.contains("needs Kafka 3.0"), "{text}");
+        }
+    } else {
+        let youngest = youngest.unwrap()[0];
+        assert_eq!((youngest.offset, youngest.timestamp), (1, START + 9));
+        assert_eq!(first.unwrap()[0].offset, 0);
     }
     cluster.close();
 }

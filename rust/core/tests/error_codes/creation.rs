@@ -56,6 +56,23 @@ async fn a_creation_does_what_the_table_says() {
     .await;
 }
 
+/// A quota for creations (KIP-599): who asks before the time that is said only uses more of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_creation_that_is_throttled_is_tried_again_when_it_may() {
+    let fake = FakeKafka::start(1).await;
+    let cluster = Cluster::connect(&conf(&fake)).await.unwrap();
+    let mut refused = false;
+    fake.on(Api::CreateTopics, move |_| {
+        let over = Deed { throttle_ms: 1_500, ..Deed::code(ErrorCode::THROTTLING_QUOTA_EXCEEDED.0) };
+        if std::mem::replace(&mut refused, true) { Deed::default() } else { over }
+    });
+    cluster.create_topic("t", 3, 1, WITHIN).await.unwrap();
+    let asked = fake.asked();
+    let at: Vec<_> =
+        asked.iter().filter(|asked| asked.api == Api::CreateTopics).map(|asked| asked.at).collect();
+    assert!(at.len() == 2 && at[1] - at[0] >= Duration::from_millis(1_500), "{at:?}");
+}
+
 /// "It exists already" at the second try: only where the first may have made it is that what was asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_an_earlier_try_may_have_made_is_made() {

@@ -1,4 +1,5 @@
-//! ListOffsets: the offset that belongs to a time, the earliest (-2) or the latest (-1).
+//! ListOffsets: the offset that belongs to a time, the earliest (-2) or the latest (-1), that of the largest timestamp (-3, KIP-734), or
+//! the earliest on the leader's own disk (-4, KIP-405). A broker that does not know the last two would look for a time.
 
 use super::prelude::*;
 
@@ -45,4 +46,10 @@ message! {
         pub topics: Vec<ListOffsetsTopicResponse> => 0..,
     }
 }
-api!(ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 1..=11, flexible 6);
+api!(
+    ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 1..=11, flexible 6,
+    from |request| {
+        let times = request.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.timestamp);
+        times.map(|time| match time { -4 => 8, -3 => 7, _ => 1 }).max().unwrap_or(1)
+    }
+);
