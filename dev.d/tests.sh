@@ -131,6 +131,7 @@ test_all() {
     say "format and lints"
     attempt cargo fmt --all --check || true
     attempt cargo clippy --workspace --all-targets --locked -q -- -D warnings || true
+    attempt env RUSTDOCFLAGS="-D warnings" cargo doc -p kafka-fast --no-deps --locked -q || true
     locks
     test_environment
     start_broker

@@ -363,7 +363,8 @@ impl RedisGroup {
         Ok(views)
     }
 
-    /// Partitions of a topic with their open units, `[first not handled, end)`, at one moment, as [`Self::reconciled_partitions`]. At most 500 at a time: Redis serves nobody else meanwhile.
+    /// Partitions of a topic with their open units, `[first not handled, end)`, at one moment, as `reconciled_partitions`. At
+    /// most 500 at a time: Redis serves nobody else meanwhile.
     pub async fn open_units(
         &self,
         topic: &Arc<str>,
