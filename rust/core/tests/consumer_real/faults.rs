@@ -139,8 +139,9 @@ async fn gaps_of_compaction_are_passed_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_stuck_in_user_code_goes_to_another_reader() {
     let mut bench = Bench::new(1).await;
-    bench.conf.max_processing = Duration::from_millis(400);
-    bench.conf.lease = Duration::from_secs(2);
+    // Long enough that on a busy machine nobody else is stuck, or without a lease.
+    bench.conf.max_processing = Duration::from_secs(1);
+    bench.conf.lease = Duration::from_secs(10);
     bench.conf.heartbeat = Duration::from_millis(100);
     bench.conf.retry_backoff = Duration::from_millis(10);
     bench.produce(0, 0, 2, 2).await;
