@@ -5,13 +5,16 @@
 //! 50 ms doubling to 1 s, and asking for a connection fails at once. One that does not accept who we are is left alone for up
 //! to 30 s: directories lock accounts after too many wrong passwords. A connection that ends within a second of its
 //! making counts as a failure too: a broker that accepts and hangs up would otherwise be dialled in a tight loop.
+//!
+//! A connection that was idle for `connections.max.idle.ms` is closed when it is wanted next, and a new one is made: whoever
+//! stands between may have dropped it without a word, and a request would find that out by its time-out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,9 +25,6 @@ use crate::net::{BackOff, CallError, CloseReason, ConnectError, Connection, Conn
 
 /// A connection that ends sooner than this after its making counts as a failed try.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
-
-/// Brokers close connections idle for 10 minutes; ours end earlier, so that no request meets a closing socket.
-const IDLE_MAX: Duration = Duration::from_secs(540);
 
 /// How long the calls in flight to a broker that left the cluster have to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -92,9 +92,9 @@ impl Pool {
     pub(super) fn candidates(&self, purpose: Purpose, most: usize) -> Vec<Arc<Node>> {
         let mut nodes: Vec<_> = self.nodes.read().values().cloned().collect();
         nodes.sort_by_cached_key(|n| {
-            // Not within the tuple: its temporaries live until its end, and `live` may take the same lock.
+            // Not within the tuple: its temporaries live until its end, and the look may take the same lock.
             let trouble = n.health.lock().trouble;
-            (trouble, n.live(purpose).is_none(), crate::net::random())
+            (trouble, !n.is_connected(purpose), crate::net::random())
         });
         nodes.truncate(most);
         nodes.extend(self.seeds.iter().cloned());
@@ -174,11 +174,13 @@ struct Health {
     trouble: Option<Instant>,
 }
 
+/// A connection, and when it was last handed out.
+type Used = (Arc<Connection>, Instant);
+
 /// The place of one connection.
 #[derive(Debug, Default)]
 struct Slot {
-    /// With the time it was last handed out.
-    current: Mutex<Option<(Arc<Connection>, Instant)>>,
+    current: Mutex<Option<Used>>,
     connecting: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -267,24 +269,38 @@ impl Node {
         Err(CallError::Connect(error))
     }
 
-    /// The connection there is, if it lives.
+    /// The connection there is, for a request: if it lives, and was not idle for too long.
     pub(super) fn live(&self, purpose: Purpose) -> Option<Arc<Connection>> {
-        let mut place = self.slots[purpose as usize].current.lock();
+        let mut place = self.usable(purpose)?;
         let (connection, used) = place.as_mut()?;
-        let now = Instant::now();
+        *used = Instant::now();
+        Some(connection.clone())
+    }
+
+    /// Whether there is a connection. To ask is no use of it: it goes on being idle.
+    fn is_connected(&self, purpose: Purpose) -> bool {
+        self.usable(purpose).is_some()
+    }
+
+    /// The place of a connection that can be used; one that cannot leaves it.
+    fn usable(&self, purpose: Purpose) -> Option<MutexGuard<'_, Option<Used>>> {
+        let mut place = self.slots[purpose as usize].current.lock();
+        let (connection, used) = place.as_ref()?;
         if let Some((reason, lived)) = connection.end() {
             *place = None;
             drop(place);
             self.note_end(reason, lived);
             return None;
         }
-        if now - *used > IDLE_MAX && connection.in_flight() == 0 {
+        // Whoever else has it is about to send a request, or writes one that nobody answers and that is not in flight. The place is
+        // locked: nobody gets it now.
+        let unused = Arc::strong_count(connection) == 1 && connection.in_flight() == 0;
+        if unused && self.options.max_idle.is_some_and(|most| used.elapsed() >= most) {
             connection.close();
             *place = None;
             return None;
         }
-        *used = now;
-        Some(connection.clone())
+        Some(place)
     }
 
     /// How the broker fared when a connection to it ended.
@@ -403,6 +419,31 @@ mod tests {
             // On one thread the end comes before the broker's.
             let (read, ()) = tokio::join!(cluster.finish(Purpose::Produce, Duration::from_secs(20)), end);
             assert_eq!(read, !breaks, "{:?}", connection.end());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_idle_too_long_is_closed_and_another_is_made() {
+        // Never; far from it; after a time; always.
+        for (idle, stays) in [("-1", true), ("540000", true), ("50", false), ("0", false)] {
+            let fake = FakeKafka::start(2).await;
+            let mut conf = Config::with_bootstrap(&fake.address()).unwrap();
+            conf.set("connections.max.idle.ms", idle).unwrap();
+            let cluster = Cluster::connect(&conf).await.unwrap();
+            let first = Arc::downgrade(&cluster.connection(1, Purpose::Produce).await.unwrap());
+            let pool = &cluster.inner().pool;
+            sleep(Duration::from_millis(30)).await;
+            // Before its time is over; to be one of those that could be asked is no use of it.
+            pool.candidates(Purpose::Produce, 2);
+            sleep(Duration::from_millis(30)).await;
+            assert_eq!(pool.node(1).unwrap().is_connected(Purpose::Produce), stays, "{idle}");
+            let next = cluster.connection(1, Purpose::Produce).await.unwrap();
+            assert_eq!(first.upgrade().is_some_and(|first| Arc::ptr_eq(&first, &next)), stays, "{idle}");
+            assert!(!next.is_closed());
+            // What somebody has is about to be used.
+            sleep(Duration::from_millis(60)).await;
+            let again = cluster.connection(1, Purpose::Produce).await.unwrap();
+            assert!(Arc::ptr_eq(&next, &again) && !next.is_closed(), "{idle}");
         }
     }
 

@@ -216,6 +216,13 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Longest wait for a TCP connection to a broker.
     pub connect_timeout: Duration,
+    /// A connection on which no request went for this long is closed, and the next one goes over a new one. `None`: it may be idle as
+    /// long as it likes.
+    ///
+    /// It is looked at when a connection is wanted next, not while it is idle: a load balancer that drops silent connections
+    /// after a longer time never meets a request. Should be longer than `max_wait`, or every fetch that finds nothing costs a
+    /// connection.
+    pub max_idle: Option<Duration>,
     /// Longest wait for metadata; also bounds `connect`.
     pub metadata_timeout: Duration,
     /// Longest wait for the answer to a fetch.
@@ -290,6 +297,8 @@ impl Default for Config {
             delivery_timeout: None,
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
+            // Brokers close connections idle for 10 minutes.
+            max_idle: Some(Duration::from_secs(540)),
             metadata_timeout: Duration::from_secs(10),
             fetch_timeout: Duration::from_secs(30),
             max_wait: Duration::from_secs(1),

@@ -180,6 +180,10 @@ mod tests {
         );
         assert_eq!(text(c.set("acks", "2")), "acks must be 0, 1 or all, got 2");
         assert_eq!(text(c.set("linger.ms", "5s")), "linger.ms: \"5s\" is not a number of milliseconds");
+        assert_eq!(
+            text(c.set("connections.max.idle.ms", "soon")),
+            "connections.max.idle.ms: \"soon\" is not a number of milliseconds, or -1 for never"
+        );
         assert_eq!(text(c.set("zzz", "1")), "Unknown setting \"zzz\"");
         c.set("key.serializer", "x").unwrap();
         assert_eq!(c.ignored, ["key.serializer"]);

@@ -18,6 +18,9 @@ pub struct ConnectionOptions {
     pub max_frame: usize,
     /// Most requests without an answer. Default 256.
     pub max_in_flight: usize,
+    /// Longest time between two requests over one connection; `None`: no limit. A single connection knows nothing of it: it is for a
+    /// cluster, which then makes a new one. Default 540 s.
+    pub max_idle: Option<Duration>,
     /// TLS, and who we are. Default: neither.
     pub security: Security,
 }
@@ -34,6 +37,7 @@ impl ConnectionOptions {
             connect_timeout: conf.connect_timeout,
             max_frame: usize::try_from(conf.max_bytes).unwrap_or(0) + (128 << 20),
             max_in_flight: 256,
+            max_idle: conf.max_idle,
             security: Security::default(),
         }
     }
