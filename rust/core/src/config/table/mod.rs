@@ -54,6 +54,9 @@ const fn joined<const N: usize>() -> [Setting; N] {
 }
 
 /// Names of kafka-clients that have no meaning here: accepted, one warning each.
+///
+/// A name is here when a program that set it for kafka-clients works as well without it. One that decides what is written, read or
+/// trusted (`transactional.id`, `ssl.engine.factory.class`) is not: to go on without it would be worse than the error.
 const IGNORED: &[&str] = &[
     "key.serializer",
     "value.serializer",
@@ -77,7 +80,49 @@ const IGNORED: &[&str] = &[
     "check.crcs",
     "max.in.flight.requests.per.connection",
     "enable.metrics.push",
+    "auto.include.jmx.reporter",
     "retries",
+    // Of consumers: topics are named, and never created by being read; what a fetch brings is bounded in all.
+    "allow.auto.create.topics",
+    "exclude.internal.topics",
+    "group.remote.assignor",
+    "max.partition.fetch.bytes",
+    // Of producers: records with a key go where the key says; where the others go is nobody's affair.
+    "partitioner.ignore.keys",
+    "partitioner.adaptive.partitioning.enable",
+    "partitioner.availability.timeout.ms",
+    "partitioner.rack.aware",
+    "buffer.memory.allocation.strategy",
+    // Of transactions, which begin with a transactional.id.
+    "transaction.timeout.ms",
+    // All addresses of a name are tried, brokers that fail are left alone for 50 ms to 1 s, those of the settings are asked again
+    // when no other answers; and every wait has a bound of its own.
+    "default.api.timeout.ms",
+    "client.dns.lookup",
+    "bootstrap.resolve.timeout.ms",
+    "reconnect.backoff.ms",
+    "reconnect.backoff.max.ms",
+    "retry.backoff.max.ms",
+    "socket.connection.setup.timeout.max.ms",
+    "metadata.max.age.ms",
+    "metadata.max.idle.ms",
+    "metadata.cluster.check.enable",
+    "metadata.recovery.strategy",
+    "metadata.recovery.rebootstrap.trigger.ms",
+    // Of Kerberos and OAuth, which sasl.mechanism refuses; templates have them for any mechanism.
+    "sasl.kerberos.kinit.cmd",
+    "sasl.kerberos.min.time.before.relogin",
+    "sasl.kerberos.service.name",
+    "sasl.kerberos.ticket.renew.jitter",
+    "sasl.kerberos.ticket.renew.window.factor",
+    "sasl.login.connect.timeout.ms",
+    "sasl.login.read.timeout.ms",
+    "sasl.login.refresh.buffer.seconds",
+    "sasl.login.refresh.min.period.seconds",
+    "sasl.login.refresh.window.factor",
+    "sasl.login.refresh.window.jitter",
+    "sasl.login.retry.backoff.max.ms",
+    "sasl.login.retry.backoff.ms",
     // Both TLS 1.2 and 1.3 are spoken, with the ciphers that are good.
     "ssl.protocol",
     "ssl.enabled.protocols",
@@ -187,6 +232,43 @@ mod tests {
         assert_eq!(text(c.set("zzz", "1")), "Unknown setting \"zzz\"");
         c.set("key.serializer", "x").unwrap();
         assert_eq!(c.ignored, ["key.serializer"]);
+    }
+
+    #[test]
+    fn settings_of_kafka_clients_are_taken_where_nothing_depends_on_them() {
+        let mut c = Config::default();
+        let mut names = Vec::new();
+        for line in include_str!("kafka_clients.properties").lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = line.split_once('=').unwrap();
+            c.set(name, value).unwrap();
+            names.push(name);
+        }
+        assert_eq!(names.len(), 106);
+        // What was not taken is said.
+        let silent = |name: &&str| find(name).is_none() && !c.ignored.iter().any(|ignored| ignored == name);
+        assert_eq!(names.into_iter().find(silent), None);
+        assert!(c.ignored.iter().any(|name| name == "metadata.max.age.ms"));
+        assert_eq!(c.get("connections.max.idle.ms").unwrap(), "540000");
+    }
+
+    #[test]
+    fn settings_that_somebody_relies_on_are_not_passed_over() {
+        for name in [
+            "transactional.id",
+            "transaction.two.phase.commit.enable",
+            "share.acknowledgement.mode",
+            "config.providers",
+            "security.providers",
+            "ssl.engine.factory.class",
+            "sasl.client.callback.handler.class",
+            "sasl.login.callback.handler.class",
+            "sasl.login.class",
+            "sasl.oauthbearer.token.endpoint.url",
+            "sasl.oauthbearer.client.credentials.client.secret",
+        ] {
+            let error = Config::default().set(name, "x").unwrap_err();
+            assert!(matches!(error, ConfigError::Unknown { .. }), "{error}");
+        }
     }
 
     #[test]
