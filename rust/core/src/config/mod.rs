@@ -36,27 +36,40 @@ impl BrokerAddress {
         Self { host: if host.is_empty() { "localhost".to_owned() } else { host }, port }
     }
 
-    /// Reads `host:port`, `[v6]:port` or `host` (port 9092).
+    /// Reads `host:port`, `[v6]:port`, `host` or `[v6]` (both port 9092). An IPv6 address without brackets is an error: what of it is
+    /// the port cannot be told.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let bad = || ConfigError::BadValue {
-            name: "bootstrap.servers",
-            value: text.to_owned(),
-            expected: "host:port, e.g. localhost:9092",
-        };
         let text = text.trim();
-        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, rest)) => (host, rest.strip_prefix(':')),
-            None => match text.rsplit_once(':') {
+        let bad =
+            |expected| ConfigError::BadValue { name: "bootstrap.servers", value: text.to_owned(), expected };
+        let plain = || bad("host:port, e.g. localhost:9092");
+        let v6 = || bad("host:port with an IPv6 address in brackets; write e.g. [::1]:9092");
+        if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c == '/') {
+            return Err(plain());
+        }
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, rest) = rest.split_once(']').filter(|(host, _)| is_v6(host)).ok_or_else(v6)?;
+                let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(v6)?) };
+                (host, port)
+            }
+            None => match text.split_once(':') {
+                Some((_, port)) if port.contains(':') => return Err(v6()),
                 Some((host, port)) => (host, Some(port)),
                 None => (text, None),
             },
         };
-        let port = port.map_or(Ok(9092), |p| p.parse().map_err(|_| bad()))?;
-        if port == 0 || host.contains(char::is_whitespace) || (text.is_empty()) {
-            return Err(bad());
+        match port.map_or(Ok(9092), str::parse) {
+            Ok(port) if port > 0 => Ok(Self::new(host, port)),
+            _ => Err(plain()),
         }
-        Ok(Self::new(host, port))
     }
+}
+
+/// Whether it is an IPv6 address, with or without the interface it is meant on (`fe80::1%eth0`, RFC 4007).
+fn is_v6(host: &str) -> bool {
+    let address = host.split_once('%').map_or(host, |(address, _)| address);
+    address.parse::<std::net::Ipv6Addr>().is_ok()
 }
 
 impl fmt::Display for BrokerAddress {
@@ -448,5 +461,63 @@ impl Config {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets() {
+        for (text, host, port) in [
+            ("[::1]:19092", "::1", 19092),
+            ("[::1]", "::1", 9092),
+            ("[2001:db8::7]:9093", "2001:db8::7", 9093),
+            ("[fe80::1%eth0]:9092", "fe80::1%eth0", 9092),
+            ("[::ffff:10.0.0.1]:9092", "::ffff:10.0.0.1", 9092),
+        ] {
+            let read = BrokerAddress::parse(text).unwrap();
+            assert_eq!(read, BrokerAddress::new(host, port));
+            assert_eq!(BrokerAddress::parse(&read.to_string()).unwrap(), read, "what is shown can be read");
+        }
+        for text in [
+            "::1",
+            "fe80::1",
+            "2001:db8::7:9092",
+            "::1:9092",
+            "[::1]9092",
+            "[::1",
+            "[]:9092",
+            "[h]:9092",
+            "[",
+        ] {
+            let error = BrokerAddress::parse(text).unwrap_err().to_string();
+            let wanted = "host:port with an IPv6 address in brackets; write e.g. [::1]:9092";
+            assert_eq!(error, format!("bootstrap.servers: \"{text}\" is not {wanted}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in [
+            "",
+            " ",
+            "h:",
+            "h:0",
+            "h:65536",
+            "h:p",
+            "[::1]:",
+            "[::1]:0",
+            "[::1]:p",
+            "a b:1",
+            "PLAINTEXT://h:9092",
+        ] {
+            let error = BrokerAddress::parse(text).unwrap_err().to_string();
+            let wanted = "host:port, e.g. localhost:9092";
+            assert_eq!(error, format!("bootstrap.servers: \"{}\" is not {wanted}", text.trim()));
+        }
+        assert_eq!(BrokerAddress::parse(" h ").unwrap(), BrokerAddress::new("h", 9092));
+        assert_eq!(BrokerAddress::parse(":5").unwrap(), BrokerAddress::new("localhost", 5));
     }
 }

@@ -97,6 +97,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_broker_is_reached_by_an_ipv6_address() {
+        let listener = match tokio::net::TcpListener::bind("[::1]:0").await {
+            Ok(listener) => listener,
+            // A machine without IPv6 has no such address or (EAFNOSUPPORT of Linux and macOS) not even such sockets.
+            Err(e)
+                if e.kind() == io::ErrorKind::AddrNotAvailable
+                    || matches!(e.raw_os_error(), Some(97 | 47)) =>
+            {
+                println!("skipped: there is no IPv6 loopback here ({e})");
+                return;
+            }
+            Err(e) => panic!("a free port of [::1]: {e}"),
+        };
+        let there = listener.local_addr().unwrap();
+        let address = BrokerAddress::parse(&format!("[::1]:{}", there.port())).unwrap();
+        let budget = Duration::from_secs(5);
+        let (stream, to) = open(&address, Instant::now() + budget, budget).await.unwrap();
+        assert_eq!((to, stream.peer_addr().unwrap()), (there, there));
+        assert_eq!(listener.accept().await.unwrap().1, stream.local_addr().unwrap());
+    }
+
+    #[tokio::test]
     async fn a_name_without_address_is_told_so() {
         let error = try_open("no-such-host.invalid", 1).await.unwrap_err();
         assert!(matches!(error, ConnectError::Unresolvable { .. }), "{error}");
