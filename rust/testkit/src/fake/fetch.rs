@@ -16,8 +16,9 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 use tokio::time::{Instant, sleep_until};
 
 use super::serve::{Answer, throttle};
-use super::{About, Call, Deed, Shared, code};
+use super::{About, Call, Deed, Shared, State, code};
 
+const OFFSET_OUT_OF_RANGE: i16 = 1;
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 
@@ -180,7 +181,7 @@ fn look(shared: &Shared, node: i32, asked_for: &[FetchTopic], deeds: &[Deed]) ->
         let mut partitions = Vec::new();
         for asked in &topic.partitions {
             let deed = deeds_left.next().expect("there is one for each partition");
-            let code = code(*deed, state.misdirected(node, &topic.topic.0, asked.partition));
+            let code = code(*deed, unreadable(&state, node, &topic.topic.0, asked));
             let mut data =
                 PartitionData::default().with_partition_index(asked.partition).with_error_code(code);
             data.high_watermark = -1;
@@ -207,4 +208,14 @@ fn look(shared: &Shared, node: i32, asked_for: &[FetchTopic], deeds: &[Deed]) ->
     }
     let response = FetchResponse::default().with_responses(topics);
     (response, is_worth_it || deeds.is_empty())
+}
+
+/// The code that a broker answers which is not asked to fail.
+fn unreadable(state: &State, node: i32, topic: &str, asked: &FetchPartition) -> i16 {
+    let is_behind_the_end =
+        state.partition(topic, asked.partition).is_some_and(|log| asked.fetch_offset > log.end());
+    match state.misdirected(node, topic, asked.partition) {
+        0 if is_behind_the_end => OFFSET_OUT_OF_RANGE,
+        code => code,
+    }
 }

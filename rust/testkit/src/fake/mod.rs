@@ -28,6 +28,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 // The codes of brokers that are not asked to fail.
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -195,6 +196,12 @@ impl Partition {
     }
 }
 
+struct Topic {
+    /// Another one at each creation.
+    id: Uuid,
+    partitions: Vec<Partition>,
+}
+
 /// A request as it came to a broker.
 #[derive(Debug, Clone, Copy)]
 struct Call {
@@ -243,7 +250,9 @@ struct State {
     /// Brokers that the metadata does not name.
     hidden: HashSet<i32>,
     controller: i32,
-    topics: BTreeMap<String, Vec<Partition>>,
+    topics: BTreeMap<String, Topic>,
+    /// How many topics were made, which the last one has in its id.
+    created: u64,
     /// By group, topic and partition.
     committed: HashMap<(String, String, i32), Committed>,
     rules: HashMap<Api, Rule>,
@@ -286,7 +295,10 @@ impl State {
         let leader = |i: usize| nodes[(turn + i) % nodes.len()];
         let partitions =
             (0..partitions).map(|i| Partition { leader: leader(i), ..Partition::default() }).collect();
-        self.topics.insert(name.into(), partitions);
+        self.created += 1;
+        // Not zero, which stands for no id, and as random ids not that of another cluster's topic.
+        let id = Uuid::from_u64_pair(self.ports[0].into(), self.created);
+        self.topics.insert(name.into(), Topic { id, partitions });
     }
 
     /// The code that a broker answers which is not asked to fail.
@@ -299,13 +311,17 @@ impl State {
     }
 
     fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
-        self.topics.get(topic)?.get(usize::try_from(partition).ok()?)
+        self.topics.get(topic)?.partitions.get(usize::try_from(partition).ok()?)
+    }
+
+    fn partition_mut(&mut self, topic: &str, partition: usize) -> &mut Partition {
+        &mut self.topics.get_mut(topic).expect("the topic was made").partitions[partition]
     }
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// Something was appended.
+    /// Something was appended, or a topic was made again.
     appended: Notify,
 }
 
@@ -374,6 +390,19 @@ impl FakeKafka {
         self.shared.state().create(name, partitions);
     }
 
+    /// Deletes a topic and makes it again at once: it has another id, empty logs, epoch 0, leaders as a new topic gets them,
+    /// and no group has committed anything of it. Produce and Fetch have topics by name, so who does not know yet is
+    /// answered from the new one.
+    pub fn recreate_topic(&self, name: &str, partitions: usize) {
+        let mut state = self.shared.state();
+        state.topics.remove(name).expect("the topic was made");
+        state.committed.retain(|(_, topic, _), _| topic != name);
+        state.create(name, partitions);
+        drop(state);
+        // Fetches that wait look again.
+        self.shared.appended.notify_waiters();
+    }
+
     /// The metadata does not name this broker from now on, as with a bootstrap address that is no broker's own. It answers
     /// all the same. To be called before there are topics.
     pub fn hide(&self, node: i32) {
@@ -388,7 +417,7 @@ impl FakeKafka {
     /// Appends a batch as a producer makes it.
     pub fn append(&self, topic: &str, partition: usize, batch: &Bytes) {
         let mut state = self.shared.state();
-        state.topics.get_mut(topic).expect("the topic was made")[partition].append(batch);
+        state.partition_mut(topic, partition).append(batch);
         drop(state);
         self.shared.appended.notify_waiters();
     }
@@ -396,7 +425,7 @@ impl FakeKafka {
     /// Moves a partition to another broker.
     pub fn move_leader(&self, topic: &str, partition: usize, node: i32) {
         let mut state = self.shared.state();
-        let partition = &mut state.topics.get_mut(topic).expect("the topic was made")[partition];
+        let partition = state.partition_mut(topic, partition);
         partition.leader = node;
         partition.epoch += 1;
     }
@@ -415,7 +444,7 @@ impl FakeKafka {
 
     /// The batches of a partition.
     pub fn log(&self, topic: &str, partition: usize) -> Vec<Stored> {
-        self.shared.state().topics.get(topic).expect("the topic was made")[partition].log.clone()
+        self.shared.state().partition_mut(topic, partition).log.clone()
     }
 }
 

@@ -22,11 +22,10 @@ pub(super) fn answer(shared: &Shared, call: Call, request: &ProduceRequest) -> A
             answer.base_offset = -1;
             if code == 0 {
                 let batch = data.records.as_ref().expect("a produce request has records");
-                let log = state.topics.get_mut(&name).expect("it has a leader");
-                answer.base_offset = log[data.index as usize].append(batch);
+                answer.base_offset = state.partition_mut(&name, data.index as usize).append(batch);
             }
             if deed.elects {
-                let partition = &mut state.topics.get_mut(&name).expect("it exists")[data.index as usize];
+                let partition = state.partition_mut(&name, data.index as usize);
                 partition.epoch += 1;
                 answer.current_leader = LeaderIdAndEpoch::default()
                     .with_leader_id(broker_id(partition.leader))

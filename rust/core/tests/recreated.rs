@@ -1,0 +1,142 @@
+//! Topics that are deleted and created again while they are read and written: the new one has another id, an empty log, and
+//! leader epochs from 0.
+
+use std::time::Duration;
+
+use kafka_fast::config::{Codec, Config};
+use kafka_fast::wire::{BatchBuilder, Batches, RecordRef};
+use kafka_fast::{Consumer, GroupConf, Producer, Reader, Record};
+use kafka_fast_testkit::fake::FakeKafka;
+use kafka_fast_testkit::unique;
+
+const TOPIC: &str = "t";
+/// A consumer looks every 2 s whether its topics were created again.
+const SOON: Duration = Duration::from_secs(15);
+
+/// Where a record lies, and its value.
+type Found = ((i32, i64), String);
+
+/// Records `{name}-{offset}` from the start of a partition, in one batch.
+fn fill(fake: &FakeKafka, name: &str, partition: i32, count: i64) -> Vec<Found> {
+    let mut batch = BatchBuilder::with_capacity(1 << 10);
+    let value = |offset: i64| format!("{name}-{partition}-{offset}");
+    for offset in 0..count {
+        batch.append(1, &Record::value(&value(offset)));
+    }
+    fake.append(TOPIC, partition as usize, &batch.seal(Codec::None).finish());
+    (0..count).map(|offset| ((partition, offset), value(offset))).collect()
+}
+
+async fn consumer(fake: &FakeKafka) -> (Consumer, Reader) {
+    let mut conf = Config::with_bootstrap(&fake.address()).unwrap();
+    conf.use_earliest = true;
+    let consumer = Consumer::connect(conf, GroupConf::embedded(unique("group")), &[TOPIC]).await.unwrap();
+    let reader = consumer.reader();
+    (consumer, reader)
+}
+
+/// Reads until each of `expected` was there, each once and nothing else.
+async fn reads(reader: &mut Reader, mut expected: Vec<Found>) {
+    let mut found = Vec::new();
+    while found.len() < expected.len() {
+        let next = tokio::time::timeout(SOON, reader.next()).await;
+        let next = next.unwrap_or_else(|_| panic!("of {expected:?} only {found:?} came"));
+        let message = next.unwrap().expect("it is not closed");
+        let value = String::from_utf8(message.value.expect("it has a value").to_vec()).unwrap();
+        found.push(((message.partition, message.offset), value));
+    }
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+/// Nothing comes any more.
+async fn is_quiet(reader: &mut Reader) {
+    let next = tokio::time::timeout(Duration::from_millis(500), reader.next()).await;
+    assert!(next.is_err(), "{next:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_created_again_is_read_from_its_start() {
+    let fake = FakeKafka::start(2).await;
+    fake.create_topic(TOPIC, 1);
+    // The topic created again has another leader, in an older epoch.
+    fake.create_topic("other", 1);
+    fake.move_leader(TOPIC, 0, 2);
+    fake.move_leader(TOPIC, 0, 1);
+    let (consumer, mut reader) = consumer(&fake).await;
+    let old = fill(&fake, "old", 0, 10);
+    reads(&mut reader, old).await;
+    is_quiet(&mut reader).await;
+    fake.recreate_topic(TOPIC, 1);
+    let new = fill(&fake, "new", 0, 10);
+    reads(&mut reader, new).await;
+    is_quiet(&mut reader).await;
+    drop(reader);
+    consumer.close(SOON).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_with_other_partitions_than_before_is_read_whole() {
+    let fake = FakeKafka::start(2).await;
+    fake.create_topic(TOPIC, 3);
+    let (consumer, mut reader) = consumer(&fake).await;
+    let all = |name: &str, partitions: i32| -> Vec<Found> {
+        (0..partitions).flat_map(|partition| fill(&fake, name, partition, 4)).collect()
+    };
+    reads(&mut reader, all("three", 3)).await;
+    for (name, partitions) in [("one", 1), ("five", 5), ("two", 2)] {
+        is_quiet(&mut reader).await;
+        fake.recreate_topic(TOPIC, partitions as usize);
+        reads(&mut reader, all(name, partitions)).await;
+    }
+    is_quiet(&mut reader).await;
+    drop(reader);
+    consumer.close(SOON).await.unwrap();
+}
+
+/// All values of the topic's log.
+fn values(fake: &FakeKafka, partitions: usize) -> Vec<String> {
+    let stored = (0..partitions).flat_map(|partition| fake.log(TOPIC, partition));
+    let mut values = Vec::new();
+    for batch in stored.flat_map(|stored| Batches::new(stored.bytes)) {
+        let open = batch.unwrap().open(1 << 20).unwrap();
+        let value = |record: RecordRef<'_>| String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+        values.extend(open.records().map(|record| value(record.unwrap())));
+    }
+    values.sort();
+    values
+}
+
+/// Sends so many records, each when the one before is acknowledged.
+async fn send(producer: &Producer, name: &str, count: usize) -> Vec<String> {
+    let values: Vec<_> = (0..count).map(|i| format!("{name}-{i:03}")).collect();
+    for value in &values {
+        let delivery = producer.send(TOPIC, Record::value(value)).await.unwrap();
+        let end = tokio::time::timeout(SOON, delivery).await;
+        end.unwrap_or_else(|_| panic!("{value} was not acknowledged")).unwrap();
+    }
+    values
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_goes_on_with_the_topic_created_again() {
+    let fake = FakeKafka::start(2).await;
+    fake.create_topic(TOPIC, 2);
+    // The topic created again has other leaders, in an older epoch.
+    fake.create_topic("other", 1);
+    for partition in 0..2 {
+        fake.move_leader(TOPIC, partition, 2);
+        fake.move_leader(TOPIC, partition, 1);
+    }
+    let producer = Producer::connect(Config::with_bootstrap(&fake.address()).unwrap()).await.unwrap();
+    let old = send(&producer, "old", 20).await;
+    assert_eq!(values(&fake, 2), old);
+    // As many partitions, and more.
+    for (name, partitions) in [("two", 2), ("four", 4)] {
+        fake.recreate_topic(TOPIC, partitions);
+        let new = send(&producer, name, 60).await;
+        assert_eq!(values(&fake, partitions), new);
+    }
+    producer.close(SOON).await.unwrap();
+}
