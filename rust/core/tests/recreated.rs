@@ -1,9 +1,10 @@
 //! Topics that are deleted and created again while they are read and written: the new one has another id, an empty log, and
 //! leader epochs from 0.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_fast::config::{Codec, Config};
+use kafka_fast::producer::AppendError;
 use kafka_fast::wire::{BatchBuilder, Batches, RecordRef};
 use kafka_fast::{Consumer, GroupConf, Producer, Reader, Record};
 use kafka_fast_testkit::fake::FakeKafka;
@@ -138,5 +139,40 @@ async fn a_producer_goes_on_with_the_topic_created_again() {
         let new = send(&producer, name, 60).await;
         assert_eq!(values(&fake, partitions), new);
     }
+    producer.close(SOON).await.unwrap();
+}
+
+/// Records that are on their way to partitions that are gone wait for them, as long as records do; new ones go elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_appends_nothing_to_partitions_that_are_gone() {
+    let fake = FakeKafka::start(2).await;
+    fake.create_topic(TOPIC, 4);
+    let mut conf = Config::with_bootstrap(&fake.address()).unwrap();
+    conf.set("delivery.timeout.ms", "3000").unwrap();
+    let producer = Producer::connect(conf).await.unwrap();
+    send(&producer, "old", 20).await;
+    fake.recreate_topic(TOPIC, 1);
+    let topic = producer.topic(TOPIC).await.unwrap();
+    // What comes to where nothing is any more lets the producer know, and is not delivered.
+    let lost = producer.try_append_tracked(topic, Some(3), None, &Record::value("lost")).unwrap();
+    let deadline = Instant::now() + SOON;
+    while producer.try_append(topic, Some(3), None, &Record::value("lost")).is_ok() {
+        assert!(Instant::now() < deadline, "partition 3 is there for ever");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut new = send(&producer, "new", 20).await;
+    for i in 0..20 {
+        let (key, value) = (format!("key-{i}"), format!("with-key-{i:03}"));
+        producer.send(TOPIC, Record::keyed(&key, &value)).await.unwrap().await.unwrap();
+        new.push(value);
+    }
+    assert_eq!(values(&fake, 1), new);
+    let told = producer.try_append(topic, Some(1), None, &Record::value("nowhere")).unwrap_err();
+    assert!(matches!(told, AppendError::NoSuchPartition { partition: 1, partitions: 1, .. }), "{told}");
+    lost.await.unwrap_err();
+    // And to those that are there again.
+    fake.recreate_topic(TOPIC, 4);
+    new = send(&producer, "four", 60).await;
+    assert_eq!(values(&fake, 4), new);
     producer.close(SOON).await.unwrap();
 }
