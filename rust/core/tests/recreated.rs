@@ -7,12 +7,21 @@ use kafka_fast::config::{Codec, Config};
 use kafka_fast::producer::AppendError;
 use kafka_fast::wire::{BatchBuilder, Batches, RecordRef};
 use kafka_fast::{Consumer, GroupConf, Producer, Reader, Record};
-use kafka_fast_testkit::fake::FakeKafka;
+use kafka_fast_testkit::fake::{Api, Asked, FakeKafka};
 use kafka_fast_testkit::unique;
 
 const TOPIC: &str = "t";
 /// A consumer looks every 2 s whether its topics were created again.
 const SOON: Duration = Duration::from_secs(15);
+
+/// Brokers that have topics in Produce and Fetch by name, or by id, of which an old one is refused.
+async fn cluster(by_id: bool) -> FakeKafka {
+    let fake = FakeKafka::start(2).await;
+    if by_id {
+        fake.speak_topic_ids();
+    }
+    fake
+}
 
 /// Where a record lies, and its value.
 type Found = ((i32, i64), String);
@@ -59,7 +68,16 @@ async fn is_quiet(reader: &mut Reader) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_is_created_again_is_read_from_its_start() {
-    let fake = FakeKafka::start(2).await;
+    is_read_from_its_start(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_with_another_id_is_read_from_its_start() {
+    is_read_from_its_start(true).await;
+}
+
+async fn is_read_from_its_start(by_id: bool) {
+    let fake = cluster(by_id).await;
     fake.create_topic(TOPIC, 1);
     // The topic created again has another leader, in an older epoch.
     fake.create_topic("other", 1);
@@ -70,7 +88,8 @@ async fn a_topic_that_is_created_again_is_read_from_its_start() {
     reads(&mut reader, old).await;
     is_quiet(&mut reader).await;
     fake.recreate_topic(TOPIC, 1);
-    let new = fill(&fake, "new", 0, 10);
+    // By its name, what lies behind where the old one was read to may be taken for its next records, and comes twice.
+    let new = fill(&fake, "new", 0, if by_id { 25 } else { 10 });
     reads(&mut reader, new).await;
     is_quiet(&mut reader).await;
     drop(reader);
@@ -79,7 +98,16 @@ async fn a_topic_that_is_created_again_is_read_from_its_start() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_with_other_partitions_than_before_is_read_whole() {
-    let fake = FakeKafka::start(2).await;
+    is_read_whole(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_with_another_id_and_other_partitions_is_read_whole() {
+    is_read_whole(true).await;
+}
+
+async fn is_read_whole(by_id: bool) {
+    let fake = cluster(by_id).await;
     fake.create_topic(TOPIC, 3);
     let (consumer, mut reader) = consumer(&fake).await;
     let all = |name: &str, partitions: i32| -> Vec<Found> {
@@ -122,7 +150,16 @@ async fn send(producer: &Producer, name: &str, count: usize) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_producer_goes_on_with_the_topic_created_again() {
-    let fake = FakeKafka::start(2).await;
+    goes_on(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_goes_on_with_the_topics_other_id() {
+    goes_on(true).await;
+}
+
+async fn goes_on(by_id: bool) {
+    let fake = cluster(by_id).await;
     fake.create_topic(TOPIC, 2);
     // The topic created again has other leaders, in an older epoch.
     fake.create_topic("other", 1);
@@ -139,6 +176,8 @@ async fn a_producer_goes_on_with_the_topic_created_again() {
         let new = send(&producer, name, 60).await;
         assert_eq!(values(&fake, partitions), new);
     }
+    let is_of_old_id = |asked: &Asked| asked.api == Api::Produce && asked.topic.is_empty();
+    assert_eq!(fake.asked().iter().any(is_of_old_id), by_id);
     producer.close(SOON).await.unwrap();
 }
 

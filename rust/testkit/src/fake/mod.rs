@@ -36,6 +36,7 @@ const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const NOT_COORDINATOR: i16 = 16;
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 const NOT_CONTROLLER: i16 = 41;
+const UNKNOWN_TOPIC_ID: i16 = 100;
 
 /// The requests that a fake broker answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -250,6 +251,8 @@ struct State {
     /// Brokers that the metadata does not name.
     hidden: HashSet<i32>,
     controller: i32,
+    /// Whether Produce and Fetch are spoken as far as topics have ids there.
+    speaks_ids: bool,
     topics: BTreeMap<String, Topic>,
     /// How many topics were made, which the last one has in its id.
     created: u64,
@@ -304,6 +307,7 @@ impl State {
     /// The code that a broker answers which is not asked to fail.
     fn misdirected(&self, node: i32, topic: &str, partition: i32) -> i16 {
         match self.partition(topic, partition) {
+            None if topic.is_empty() => UNKNOWN_TOPIC_ID,
             None => UNKNOWN_TOPIC_OR_PARTITION,
             Some(p) if p.leader != node => NOT_LEADER_OR_FOLLOWER,
             Some(_) => 0,
@@ -312,6 +316,18 @@ impl State {
 
     fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
         self.topics.get(topic)?.partitions.get(usize::try_from(partition).ok()?)
+    }
+
+    /// The topic that a request of Produce or Fetch is about, which has its name or, in versions with ids, its id. Empty if
+    /// no topic has that id any more.
+    fn called(&self, call: Call, name: &TopicName, id: Uuid) -> String {
+        if call.version < api_versions::BY_ID {
+            return name.0.to_string();
+        }
+        self.topics
+            .iter()
+            .find(|(_, topic)| topic.id == id)
+            .map_or_else(String::new, |(name, _)| name.clone())
     }
 
     fn partition_mut(&mut self, topic: &str, partition: usize) -> &mut Partition {
@@ -391,8 +407,8 @@ impl FakeKafka {
     }
 
     /// Deletes a topic and makes it again at once: it has another id, empty logs, epoch 0, leaders as a new topic gets them,
-    /// and no group has committed anything of it. Produce and Fetch have topics by name, so who does not know yet is
-    /// answered from the new one.
+    /// and no group has committed anything of it. Where Produce and Fetch have topics by name, who does not know yet is
+    /// answered from the new one; see [`speak_topic_ids`](Self::speak_topic_ids).
     pub fn recreate_topic(&self, name: &str, partitions: usize) {
         let mut state = self.shared.state();
         state.topics.remove(name).expect("the topic was made");
@@ -401,6 +417,12 @@ impl FakeKafka {
         drop(state);
         // Fetches that wait look again.
         self.shared.appended.notify_waiters();
+    }
+
+    /// Speaks Produce and Fetch up to version 13, which has topics by their ids, and refuses ids that are not there any more
+    /// with UNKNOWN_TOPIC_ID. To be called before anybody connects.
+    pub fn speak_topic_ids(&self) {
+        self.shared.state().speaks_ids = true;
     }
 
     /// The metadata does not name this broker from now on, as with a bootstrap address that is no broker's own. It answers

@@ -12,7 +12,7 @@ pub(super) fn answer(shared: &Shared, call: Call, request: &ProduceRequest) -> A
     let mut state = shared.state();
     let (mut deeds, mut topics) = (Vec::new(), Vec::new());
     for topic in &request.topic_data {
-        let name = topic.name.0.to_string();
+        let name = state.called(call, &topic.name, topic.topic_id);
         let mut partitions = Vec::new();
         for data in &topic.partition_data {
             let deed = state.ask(call, About::partition(&name, data.index));
@@ -33,7 +33,8 @@ pub(super) fn answer(shared: &Shared, call: Call, request: &ProduceRequest) -> A
             }
             partitions.push(answer);
         }
-        let topic = TopicProduceResponse::default().with_name(topic.name.clone());
+        let topic =
+            TopicProduceResponse::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
         topics.push(topic.with_partition_responses(partitions));
     }
     drop(state);
