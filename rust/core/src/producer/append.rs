@@ -84,7 +84,7 @@ impl Shared {
         if bytes >= self.settings.batch_byte_limit {
             return Err(self.too_large(topic, bytes));
         }
-        let partitions = topic.partitions.len();
+        let partitions = topic.count.load(Acquire);
         match (partition, record.key) {
             (Some(index), _) => self.append_at(topic, index, append, track),
             (None, Some(key)) if partitions > 0 => {
@@ -103,7 +103,8 @@ impl Shared {
         append: &Append<'_>,
         track: &mut impl Track,
     ) -> Result<(), Refused> {
-        let found = u32::try_from(index).ok().and_then(|index| topic.partitions.get(index));
+        let there = u32::try_from(index).ok().filter(|index| *index < topic.count.load(Acquire));
+        let found = there.and_then(|index| topic.partitions.get(index));
         let Some(partition) = found else {
             return Err(no_such_partition(topic, index));
         };
@@ -121,7 +122,11 @@ impl Shared {
     ) -> Result<(), Refused> {
         let me = topic.stripe(partitions);
         let mark = topic.stripes[me].0.load(Relaxed);
-        if let Some(partition) = topic.partitions.get((mark >> 32) as u32) {
+        let index = (mark >> 32) as u32;
+        // A partition that is gone may still have an open batch.
+        if index < partitions
+            && let Some(partition) = topic.partitions.get(index)
+        {
             let slot = partition.slot.lock();
             if partition.generation.load(Relaxed) == mark as u32 {
                 return self.append_to(topic, partition, slot, append, track);
@@ -353,7 +358,7 @@ impl Shared {
 
 #[cold]
 fn no_such_partition(topic: &Topic, partition: i32) -> Refused {
-    let partitions = topic.partitions.len() as usize;
+    let partitions = topic.count.load(Acquire) as usize;
     Box::new(AppendError::NoSuchPartition { topic: Arc::clone(&topic.name), partition, partitions })
 }
 

@@ -5,7 +5,7 @@
 //! partitions, and a batch costs one entry and one wake-up.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -166,12 +166,16 @@ impl Shared {
         id
     }
 
-    /// Takes over new partitions and moved leaders. Partitions never become fewer in Kafka.
+    /// Takes over new partitions and moved leaders. A topic that was created again may have fewer partitions: no more is
+    /// appended to the others, and what they still have has no leader.
     pub(super) fn update_partitions(&self, topic: &Topic, meta: &TopicMeta) {
         let window = if self.settings.acks == Acks::All { WINDOW_SEQUENCED } else { 1 };
         // One at a time, and not while the producer is being marked closed.
         let _updating = self.updating.lock();
         let closed = self.closed.get().is_some();
+        // What the caller has may be older by now than what another one took over meanwhile.
+        let latest = self.cluster.cached_topic(&topic.name);
+        let meta = latest.as_deref().unwrap_or(meta);
         let count =
             meta.partitions.iter().filter_map(|p| u32::try_from(p.index).ok()).max().map_or(0, |i| i + 1);
         for _ in topic.partitions.len()..count {
@@ -186,6 +190,15 @@ impl Shared {
             if let Some(known) = u32::try_from(partition.index).ok().and_then(|i| topic.partitions.get(i)) {
                 known.node.store(node, Relaxed);
             }
+        }
+        if count == 0 {
+            // It is not known yet what it has.
+            return;
+        }
+        // After they are in the table, where appends look for them.
+        topic.count.store(count, Release);
+        for gone in (count..topic.partitions.len()).filter_map(|index| topic.partitions.get(index)) {
+            gone.node.store(NO_NODE, Relaxed);
         }
     }
 

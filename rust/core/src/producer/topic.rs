@@ -35,7 +35,10 @@ pub(super) struct Padded<T>(pub(super) T);
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
     pub(super) id: TopicId,
+    /// All it ever had.
     pub(super) partitions: Table<Arc<Partition>>,
+    /// How many of them records are appended to: fewer than the table has, if the topic was created again with fewer.
+    pub(super) count: AtomicU32,
     /// Partition index in the high half, the generation of its batch in the low half.
     pub(super) stripes: Box<[Padded<AtomicU64>]>,
     /// Round robin of sticky choices.
@@ -98,6 +101,7 @@ impl Topic {
             name,
             id,
             partitions: Table::new(),
+            count: AtomicU32::new(0),
             stripes: (0..cpus.min(STRIPES_MAX)).map(|_| Padded(AtomicU64::new(u64::MAX))).collect(),
             turn: AtomicU32::new(0),
             batch_bytes: AtomicUsize::new(batch_bytes),

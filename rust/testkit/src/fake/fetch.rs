@@ -14,10 +14,12 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
 
 use super::serve::{Answer, throttle};
-use super::{About, Call, Deed, Shared, code};
+use super::{About, Call, Deed, Shared, State, code};
 
+const OFFSET_OUT_OF_RANGE: i16 = 1;
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 
@@ -32,9 +34,12 @@ struct Session {
     partitions: Vec<Cached>,
 }
 
+/// What names a topic: its name or, in versions with ids, its id; the other one is empty.
+type Key = (TopicName, Uuid);
+
 /// A partition of a session, and the high watermark that was said last; -1 when none was, or an error.
 struct Cached {
-    topic: TopicName,
+    topic: Key,
     asked: FetchPartition,
     told: i64,
 }
@@ -59,8 +64,9 @@ pub(super) async fn answer(
     {
         let mut state = shared.state();
         for topic in &topics {
+            let name = state.called(call, &topic.topic, topic.topic_id);
             for asked in &topic.partitions {
-                let about = About::partition(&topic.topic.0, asked.partition);
+                let about = About::partition(&name, asked.partition);
                 deeds.push(state.ask(call, About { offset: asked.fetch_offset, ..about }));
             }
         }
@@ -69,7 +75,7 @@ pub(super) async fn answer(
     let mut over = pin!(sleep_until(until));
     loop {
         let appended = shared.appended.notified();
-        let (mut response, is_worth_it) = look(shared, call.node, &topics, &deeds[1..]);
+        let (mut response, is_worth_it) = look(shared, call, &topics, &deeds[1..]);
         if is_worth_it || over.is_elapsed() {
             sessions.leave(request, &topics, &mut response);
             response.throttle_time_ms = throttle(&deeds);
@@ -97,11 +103,12 @@ impl Sessions {
         session.epoch += 1;
         for topic in &request.topics {
             for asked in &topic.partitions {
-                session.take(&topic.topic, asked, -1);
+                session.take(&(topic.topic.clone(), topic.topic_id), asked, -1);
             }
         }
         for gone in &request.forgotten_topics_data {
-            let is_gone = |c: &Cached| c.topic == gone.topic && gone.partitions.contains(&c.asked.partition);
+            let topic = (gone.topic.clone(), gone.topic_id);
+            let is_gone = |c: &Cached| c.topic == topic && gone.partitions.contains(&c.asked.partition);
             session.partitions.retain(|cached| !is_gone(cached));
         }
         Ok(session.whole())
@@ -117,7 +124,7 @@ impl Sessions {
             let mut session = Session { epoch: 1, ..Session::default() };
             for (topic, said) in whole.iter().zip(&response.responses) {
                 for (asked, data) in topic.partitions.iter().zip(&said.partitions) {
-                    session.take(&topic.topic, asked, data.high_watermark);
+                    session.take(&(topic.topic.clone(), topic.topic_id), asked, data.high_watermark);
                 }
             }
             sessions.0 += 1;
@@ -129,8 +136,8 @@ impl Sessions {
         let Some(session) = sessions.1.get_mut(&request.session_id) else { return };
         response.session_id = request.session_id;
         for topic in &mut response.responses {
-            let name = &topic.topic;
-            topic.partitions.retain(|data| session.is_news(name, data));
+            let key = (topic.topic.clone(), topic.topic_id);
+            topic.partitions.retain(|data| session.is_news(&key, data));
         }
         response.responses.retain(|topic| !topic.partitions.is_empty());
     }
@@ -138,7 +145,7 @@ impl Sessions {
 
 impl Session {
     /// Takes a partition in, or how it is asked for from now on.
-    fn take(&mut self, topic: &TopicName, asked: &FetchPartition, told: i64) {
+    fn take(&mut self, topic: &Key, asked: &FetchPartition, told: i64) {
         match self.partitions.iter_mut().find(|c| c.topic == *topic && c.asked.partition == asked.partition) {
             Some(cached) => cached.asked = asked.clone(),
             None => {
@@ -151,10 +158,11 @@ impl Session {
     fn whole(&self) -> Vec<FetchTopic> {
         let mut topics: Vec<FetchTopic> = Vec::new();
         for cached in &self.partitions {
-            match topics.iter_mut().find(|topic| topic.topic == cached.topic) {
+            let (name, id) = &cached.topic;
+            match topics.iter_mut().find(|topic| topic.topic == *name && topic.topic_id == *id) {
                 Some(topic) => topic.partitions.push(cached.asked.clone()),
                 None => {
-                    let topic = FetchTopic::default().with_topic(cached.topic.clone());
+                    let topic = FetchTopic::default().with_topic(name.clone()).with_topic_id(*id);
                     topics.push(topic.with_partitions(vec![cached.asked.clone()]));
                 }
             }
@@ -162,7 +170,7 @@ impl Session {
         topics
     }
 
-    fn is_news(&mut self, topic: &TopicName, data: &PartitionData) -> bool {
+    fn is_news(&mut self, topic: &Key, data: &PartitionData) -> bool {
         let of = |c: &&mut Cached| c.topic == *topic && c.asked.partition == data.partition_index;
         let Some(cached) = self.partitions.iter_mut().find(of) else { return true };
         let is_same = cached.told == data.high_watermark;
@@ -172,20 +180,21 @@ impl Session {
 }
 
 /// What there is now, and whether it is worth an answer: records, or an error.
-fn look(shared: &Shared, node: i32, asked_for: &[FetchTopic], deeds: &[Deed]) -> (FetchResponse, bool) {
+fn look(shared: &Shared, call: Call, asked_for: &[FetchTopic], deeds: &[Deed]) -> (FetchResponse, bool) {
     let state = shared.state();
     let (mut topics, mut is_worth_it) = (Vec::new(), false);
     let mut deeds_left = deeds.iter();
     for topic in asked_for {
+        let name = state.called(call, &topic.topic, topic.topic_id);
         let mut partitions = Vec::new();
         for asked in &topic.partitions {
             let deed = deeds_left.next().expect("there is one for each partition");
-            let code = code(*deed, state.misdirected(node, &topic.topic.0, asked.partition));
+            let code = code(*deed, unreadable(&state, call.node, &name, asked));
             let mut data =
                 PartitionData::default().with_partition_index(asked.partition).with_error_code(code);
             data.high_watermark = -1;
             data.records = Some(BytesMut::new().freeze());
-            if let Some(partition) = state.partition(&topic.topic.0, asked.partition).filter(|_| code == 0) {
+            if let Some(partition) = state.partition(&name, asked.partition).filter(|_| code == 0) {
                 let most = usize::try_from(asked.partition_max_bytes).unwrap_or(0);
                 let mut records = BytesMut::new();
                 for batch in partition.log.iter().filter(|batch| batch.end() > asked.fetch_offset) {
@@ -202,9 +211,20 @@ fn look(shared: &Shared, node: i32, asked_for: &[FetchTopic], deeds: &[Deed]) ->
             is_worth_it |= code != 0 || data.records.as_ref().is_some_and(|records| !records.is_empty());
             partitions.push(data);
         }
-        let topic = FetchableTopicResponse::default().with_topic(topic.topic.clone());
+        let topic =
+            FetchableTopicResponse::default().with_topic(topic.topic.clone()).with_topic_id(topic.topic_id);
         topics.push(topic.with_partitions(partitions));
     }
     let response = FetchResponse::default().with_responses(topics);
     (response, is_worth_it || deeds.is_empty())
+}
+
+/// The code that a broker answers which is not asked to fail.
+fn unreadable(state: &State, node: i32, topic: &str, asked: &FetchPartition) -> i16 {
+    let is_behind_the_end =
+        state.partition(topic, asked.partition).is_some_and(|log| asked.fetch_offset > log.end());
+    match state.misdirected(node, topic, asked.partition) {
+        0 if is_behind_the_end => OFFSET_OUT_OF_RANGE,
+        code => code,
+    }
 }

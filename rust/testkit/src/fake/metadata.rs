@@ -26,7 +26,11 @@ pub(super) fn answer(shared: &Shared, call: Call, request: MetadataRequest) -> A
         match state.topics.get(&name) {
             _ if deed.code != 0 => topic.error_code = deed.code,
             None => topic.error_code = UNKNOWN_TOPIC_OR_PARTITION,
-            Some(partitions) => topic.partitions = partitions.iter().enumerate().map(partition).collect(),
+            Some(known) => {
+                // What versions below 10 do not have is not written.
+                topic.topic_id = known.id;
+                topic.partitions = known.partitions.iter().enumerate().map(partition).collect();
+            }
         }
         topics.push(topic);
     }

@@ -28,6 +28,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 // The codes of brokers that are not asked to fail.
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -35,6 +36,7 @@ const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const NOT_COORDINATOR: i16 = 16;
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 const NOT_CONTROLLER: i16 = 41;
+const UNKNOWN_TOPIC_ID: i16 = 100;
 
 /// The requests that a fake broker answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -195,6 +197,12 @@ impl Partition {
     }
 }
 
+struct Topic {
+    /// Another one at each creation.
+    id: Uuid,
+    partitions: Vec<Partition>,
+}
+
 /// A request as it came to a broker.
 #[derive(Debug, Clone, Copy)]
 struct Call {
@@ -243,7 +251,11 @@ struct State {
     /// Brokers that the metadata does not name.
     hidden: HashSet<i32>,
     controller: i32,
-    topics: BTreeMap<String, Vec<Partition>>,
+    /// Whether Produce and Fetch are spoken as far as topics have ids there.
+    speaks_ids: bool,
+    topics: BTreeMap<String, Topic>,
+    /// How many topics were made, which the last one has in its id.
+    created: u64,
     /// By group, topic and partition.
     committed: HashMap<(String, String, i32), Committed>,
     rules: HashMap<Api, Rule>,
@@ -286,12 +298,16 @@ impl State {
         let leader = |i: usize| nodes[(turn + i) % nodes.len()];
         let partitions =
             (0..partitions).map(|i| Partition { leader: leader(i), ..Partition::default() }).collect();
-        self.topics.insert(name.into(), partitions);
+        self.created += 1;
+        // Not zero, which stands for no id, and as random ids not that of another cluster's topic.
+        let id = Uuid::from_u64_pair(self.ports[0].into(), self.created);
+        self.topics.insert(name.into(), Topic { id, partitions });
     }
 
     /// The code that a broker answers which is not asked to fail.
     fn misdirected(&self, node: i32, topic: &str, partition: i32) -> i16 {
         match self.partition(topic, partition) {
+            None if topic.is_empty() => UNKNOWN_TOPIC_ID,
             None => UNKNOWN_TOPIC_OR_PARTITION,
             Some(p) if p.leader != node => NOT_LEADER_OR_FOLLOWER,
             Some(_) => 0,
@@ -299,13 +315,29 @@ impl State {
     }
 
     fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
-        self.topics.get(topic)?.get(usize::try_from(partition).ok()?)
+        self.topics.get(topic)?.partitions.get(usize::try_from(partition).ok()?)
+    }
+
+    /// The topic that a request of Produce or Fetch is about, which has its name or, in versions with ids, its id. Empty if
+    /// no topic has that id any more.
+    fn called(&self, call: Call, name: &TopicName, id: Uuid) -> String {
+        if call.version < api_versions::BY_ID {
+            return name.0.to_string();
+        }
+        self.topics
+            .iter()
+            .find(|(_, topic)| topic.id == id)
+            .map_or_else(String::new, |(name, _)| name.clone())
+    }
+
+    fn partition_mut(&mut self, topic: &str, partition: usize) -> &mut Partition {
+        &mut self.topics.get_mut(topic).expect("the topic was made").partitions[partition]
     }
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// Something was appended.
+    /// Something was appended, or a topic was made again.
     appended: Notify,
 }
 
@@ -374,6 +406,25 @@ impl FakeKafka {
         self.shared.state().create(name, partitions);
     }
 
+    /// Deletes a topic and makes it again at once: it has another id, empty logs, epoch 0, leaders as a new topic gets them,
+    /// and no group has committed anything of it. Where Produce and Fetch have topics by name, who does not know yet is
+    /// answered from the new one; see [`speak_topic_ids`](Self::speak_topic_ids).
+    pub fn recreate_topic(&self, name: &str, partitions: usize) {
+        let mut state = self.shared.state();
+        state.topics.remove(name).expect("the topic was made");
+        state.committed.retain(|(_, topic, _), _| topic != name);
+        state.create(name, partitions);
+        drop(state);
+        // Fetches that wait look again.
+        self.shared.appended.notify_waiters();
+    }
+
+    /// Speaks Produce and Fetch up to version 13, which has topics by their ids, and refuses ids that are not there any more
+    /// with UNKNOWN_TOPIC_ID. To be called before anybody connects.
+    pub fn speak_topic_ids(&self) {
+        self.shared.state().speaks_ids = true;
+    }
+
     /// The metadata does not name this broker from now on, as with a bootstrap address that is no broker's own. It answers
     /// all the same. To be called before there are topics.
     pub fn hide(&self, node: i32) {
@@ -388,7 +439,7 @@ impl FakeKafka {
     /// Appends a batch as a producer makes it.
     pub fn append(&self, topic: &str, partition: usize, batch: &Bytes) {
         let mut state = self.shared.state();
-        state.topics.get_mut(topic).expect("the topic was made")[partition].append(batch);
+        state.partition_mut(topic, partition).append(batch);
         drop(state);
         self.shared.appended.notify_waiters();
     }
@@ -396,7 +447,7 @@ impl FakeKafka {
     /// Moves a partition to another broker.
     pub fn move_leader(&self, topic: &str, partition: usize, node: i32) {
         let mut state = self.shared.state();
-        let partition = &mut state.topics.get_mut(topic).expect("the topic was made")[partition];
+        let partition = state.partition_mut(topic, partition);
         partition.leader = node;
         partition.epoch += 1;
     }
@@ -415,7 +466,7 @@ impl FakeKafka {
 
     /// The batches of a partition.
     pub fn log(&self, topic: &str, partition: usize) -> Vec<Stored> {
-        self.shared.state().topics.get(topic).expect("the topic was made")[partition].log.clone()
+        self.shared.state().partition_mut(topic, partition).log.clone()
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) fn answer(shared: &Shared, call: Call, request: &ProduceRequest) -> A
     let mut state = shared.state();
     let (mut deeds, mut topics) = (Vec::new(), Vec::new());
     for topic in &request.topic_data {
-        let name = topic.name.0.to_string();
+        let name = state.called(call, &topic.name, topic.topic_id);
         let mut partitions = Vec::new();
         for data in &topic.partition_data {
             let deed = state.ask(call, About::partition(&name, data.index));
@@ -22,11 +22,10 @@ pub(super) fn answer(shared: &Shared, call: Call, request: &ProduceRequest) -> A
             answer.base_offset = -1;
             if code == 0 {
                 let batch = data.records.as_ref().expect("a produce request has records");
-                let log = state.topics.get_mut(&name).expect("it has a leader");
-                answer.base_offset = log[data.index as usize].append(batch);
+                answer.base_offset = state.partition_mut(&name, data.index as usize).append(batch);
             }
             if deed.elects {
-                let partition = &mut state.topics.get_mut(&name).expect("it exists")[data.index as usize];
+                let partition = state.partition_mut(&name, data.index as usize);
                 partition.epoch += 1;
                 answer.current_leader = LeaderIdAndEpoch::default()
                     .with_leader_id(broker_id(partition.leader))
@@ -34,7 +33,8 @@ pub(super) fn answer(shared: &Shared, call: Call, request: &ProduceRequest) -> A
             }
             partitions.push(answer);
         }
-        let topic = TopicProduceResponse::default().with_name(topic.name.clone());
+        let topic =
+            TopicProduceResponse::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
         topics.push(topic.with_partition_responses(partitions));
     }
     drop(state);
