@@ -79,6 +79,10 @@ async fn a_topic_with_another_id_is_read_from_its_start() {
 async fn is_read_from_its_start(by_id: bool) {
     let fake = cluster(by_id).await;
     fake.create_topic(TOPIC, 1);
+    // The topic created again has another leader, in an older epoch.
+    fake.create_topic("other", 1);
+    fake.move_leader(TOPIC, 0, 2);
+    fake.move_leader(TOPIC, 0, 1);
     let (consumer, mut reader) = consumer(&fake).await;
     let old = fill(&fake, "old", 0, 10);
     reads(&mut reader, old).await;

@@ -194,10 +194,7 @@ async fn init(shared: &Arc<Shared>, tps: Vec<Tp>, ends: &[Ends], met: Met) -> Re
     shared.with(|state| {
         // A group that was lost meanwhile knows none of it: it is done again.
         if shared.coordinator.lives() == lives {
-            for start in &starts {
-                state.topic_ids.insert(Arc::clone(&start.topic), start.topic_id);
-            }
-            state.started.extend(tps.iter().cloned());
+            state.starts(&starts, Instant::now());
         }
         after.iter().for_each(|view| state.group_stands(view));
     });

@@ -23,7 +23,7 @@ use super::slot::{Slot, SlotId};
 use super::stats::Counters;
 use super::talk::Talk;
 use crate::config::Config;
-use crate::group::Unit;
+use crate::group::{Init, Unit};
 use crate::wire::Uuid;
 
 /// Names a held unit within its consumer.
@@ -208,6 +208,9 @@ pub(super) struct State<B> {
     /// Partitions whose starts this consumer has fixed, or found fixed. To have a feed does not say it: a unit or an answer that
     /// comes late, of a topic or a group that is gone, makes one, and its partition would be read by nobody.
     pub(super) started: HashSet<Tp>,
+    /// Topics of which the group knew what is gone, and since when it knows what is there: `None`, it does not yet. As many rows as
+    /// topics were created again, or all when the group was lost.
+    forgotten: HashMap<Arc<str>, Option<Instant>>,
     /// The ids of the topics whose partitions were met: a topic deleted and created again has another.
     pub(super) topic_ids: HashMap<Arc<str>, Uuid>,
     last_key: u64,
@@ -236,6 +239,7 @@ impl<B: Extent> State<B> {
             unsaid: BTreeSet::new(),
             others: HashMap::new(),
             started: HashSet::new(),
+            forgotten: HashMap::new(),
             topic_ids: HashMap::new(),
             last_key: 0,
         }
@@ -543,14 +547,35 @@ impl<B: Extent> State<B> {
         self.phase == Phase::Open && self.failed.is_none()
     }
 
-    /// A topic was created again: nothing known of its partitions holds.
+    /// A topic was created again, or the group was lost: nothing known of its partitions holds. Units that the group hands out
+    /// until [`started`](Self::started) are of what is gone, and of an epoch that may be higher than any to come.
     pub(super) fn forget_topic(&mut self, topic: &Arc<str>) {
+        self.forgotten.insert(Arc::clone(topic), None);
         self.topic_ids.remove(topic);
         self.started.retain(|tp| tp.topic != *topic);
         self.feeds.retain(|tp, _| tp.topic != *topic);
         let of = |held: &Held<B>| held.tp.topic == *topic;
         let keys: Vec<_> = self.units.iter().filter(|(_, held)| of(held)).map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| drop(self.revoke(key)));
+    }
+
+    /// The group knows where these partitions start, which are of the topics' ids; it stands as it says.
+    pub(super) fn starts(&mut self, starts: &[Init], now: Instant) {
+        for start in starts {
+            self.topic_ids.insert(Arc::clone(&start.topic), start.topic_id);
+            if let Some(known) = self.forgotten.get_mut(&start.topic) {
+                *known = known.or(Some(now));
+            }
+            let tp = Tp { topic: Arc::clone(&start.topic), partition: start.partition };
+            // A feed of before may have the epoch of another topic.
+            self.feeds.remove(&tp);
+            self.started.insert(tp);
+        }
+    }
+
+    /// Whether what the group said of a topic when it was asked at `sent` is of another topic of that name.
+    pub(super) fn is_gone(&self, topic: &str, sent: Instant) -> bool {
+        self.forgotten.get(topic).is_some_and(|known| known.is_none_or(|known| sent < known))
     }
 
     /// The subscribed topics.

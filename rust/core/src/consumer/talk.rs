@@ -291,11 +291,12 @@ impl<B: Extent> State<B> {
             self.talk.organiser = reply.organiser;
             self.effects.watch = true;
         }
-        let got = reply.units.len();
+        let mut units = reply.units;
+        units.retain(|unit| !self.is_gone(&unit.topic, sent));
+        let got = units.len();
         let asked = pending.request.want as usize;
-        let frontiers: Vec<_> =
-            reply.units.iter().map(|u| (Arc::clone(&u.topic), u.partition, u.end)).collect();
-        for unit in reply.units {
+        let frontiers: Vec<_> = units.iter().map(|u| (Arc::clone(&u.topic), u.partition, u.end)).collect();
+        for unit in units {
             let lease = Duration::from_millis(unit.deadline.saturating_sub(reply.now));
             self.claimed(unit, now, sent + lease);
         }

@@ -4,7 +4,7 @@ use super::super::state::Limits;
 use super::super::talk::Talk;
 use super::*;
 use crate::config::Config;
-use crate::group::{Unit, UnitId};
+use crate::group::{Init, Unit, UnitId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Batch(i64, i64);
@@ -221,4 +221,32 @@ fn what_comes_late_of_a_topic_that_was_created_again_is_dropped() {
     claim(&mut state, unit(0, 100, 0));
     assert_eq!(next(&state), 0);
     assert!(state.started.is_empty());
+}
+
+/// The group hands out units of the old topic until it knows the new one, and they name a leader epoch that may never come.
+#[test]
+fn until_the_group_knows_a_topic_that_was_created_again_no_unit_of_it_is_taken() {
+    let (mut state, topic, now) = (state(), tp().topic, Instant::now());
+    let later = now + Duration::from_secs(1);
+    state.talk.add_topic(&topic);
+    assert_eq!(state.topics_to_claim(now), [Arc::clone(&topic)]);
+    state.forget_topic(&topic);
+    assert!(state.topics_to_claim(now).is_empty() && state.is_gone(&topic, now));
+    claim(&mut state, unit(0, 100, 7));
+    let start = Init {
+        topic: Arc::clone(&topic),
+        partition: 0,
+        topic_id: crate::wire::Uuid([7; 16]),
+        leader_epoch: 0,
+        start: 0,
+        high_watermark: 10,
+        log_start: 0,
+        done: Vec::new(),
+    };
+    state.starts(&[start], later);
+    assert!(state.started.contains(&tp()) && state.topics_to_claim(later) == [Arc::clone(&topic)]);
+    // What was asked for before may still be of the old one.
+    assert!(state.is_gone(&topic, now) && !state.is_gone(&topic, later));
+    claim(&mut state, unit(0, 10, 0));
+    assert!(state.fetched(&want(0, 0), vec![Batch(0, 10)], 10, later), "its epoch is the highest seen");
 }
