@@ -3,7 +3,8 @@
 //! Brokers answer from their own, possibly stale, view, and the answers of two brokers may arrive in any order. Two
 //! rules keep us from going back (KIP-320, KIP-516):
 //! * of the same topic id, a partition with an older leader epoch than the one known is ignored;
-//! * a topic with another id is another topic and replaces what was known, unless it is the one replaced before.
+//! * a topic with another id is another topic and replaces what was known; the one replaced before does only when
+//!   [`UNKNOWN_ANSWERS`] answers in a row name it.
 //!
 //! A broker that has just started may say that a topic does not exist. What is known is therefore kept until
 //! [`UNKNOWN_ANSWERS`] answers in a row have said so.
@@ -77,6 +78,8 @@ struct Entry {
     replaced: Option<Uuid>,
     /// Answers in a row that said it does not exist.
     unknown: u32,
+    /// Answers in a row with the id before: after so many it is no stale broker that says so. It was one that was heard first.
+    before: u32,
 }
 
 /// Everything known.
@@ -150,14 +153,18 @@ impl Metadata {
         }
         let Some(entry) = self.topics.get_mut(name) else {
             let meta = Arc::new(read(name, topic));
-            self.topics.insert(name.clone(), Entry { meta, replaced: None, unknown: 0 });
+            self.topics.insert(name.clone(), Entry { meta, replaced: None, unknown: 0, before: 0 });
             return true;
         };
         entry.unknown = 0;
         let id = topic.topic_id;
         if !id.is_zero() && entry.replaced == Some(id) {
-            return false;
+            entry.before += 1;
+            if entry.before < UNKNOWN_ANSWERS {
+                return false;
+            }
         }
+        entry.before = 0;
         let known = &entry.meta;
         let merged = if known.id == id || id.is_zero() || known.id.is_zero() {
             merge(known, read(name, topic))
@@ -282,8 +289,15 @@ mod tests {
         m.apply(&answer(id(1), 0, &[(0, 1, 9), (1, 1, 9)]));
         m.apply(&answer(id(2), 0, &[(0, 2, 0)]));
         assert_eq!((leaders(&m), m.topic(T).unwrap().id), (vec![(2, 0)], id(2)));
-        assert!(!m.apply(&answer(id(1), 0, &[(0, 1, 10)])).0);
+        let ghost = answer(id(1), 0, &[(0, 1, 10)]);
+        assert!(!m.apply(&ghost).0);
         assert_eq!(m.topic(T).unwrap().id, id(2));
+        // Three in a row are no ghost: the stale broker was the one heard before.
+        assert!(!m.apply(&ghost).0);
+        m.apply(&answer(id(2), 0, &[(0, 2, 0)]));
+        assert!(!m.apply(&ghost).0 && !m.apply(&ghost).0);
+        assert!(m.apply(&ghost).0);
+        assert_eq!(m.topic(T).unwrap().id, id(1));
     }
 
     #[test]

@@ -127,7 +127,9 @@ impl<B: Extent> State<B> {
     /// The topics that the group may give us units of.
     pub(super) fn topics_to_claim(&self, now: Instant) -> Vec<Arc<str>> {
         let may = |topic: &&Arc<str>| {
-            self.denied.until(topic, now).is_none() && !self.is_tried(topic, now) && !self.is_gone(topic, now)
+            self.denied.until(topic, now).is_none()
+                && !self.is_tried(topic, now)
+                && !self.known.is_gone(topic, now)
         };
         self.talk.topics().iter().filter(may).cloned().collect()
     }

@@ -31,6 +31,7 @@ mod error;
 mod event;
 mod feed;
 mod fetch;
+mod known;
 mod message;
 mod mirror;
 mod piece;

@@ -10,8 +10,8 @@ use super::state::Tp;
 use super::stats::Counters;
 use crate::cluster::Purpose;
 use crate::group::{EpochEnd, Publish, Published};
+use crate::wire::ErrorCode;
 use crate::wire::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic};
-use crate::wire::{ErrorCode, Uuid};
 
 /// Something seen, and the epoch that the group stored before: where does that end?
 type Unclear = (Seen, i32);
@@ -80,7 +80,11 @@ pub(super) fn unsaid<'a>(shared: &Shared, seen: impl Iterator<Item = &'a Seen>) 
 }
 
 fn fact(shared: &Shared, seen: &Seen, epoch_end: Option<EpochEnd>) -> Publish {
-    let topic_id = shared.cluster.cached_topic(&seen.tp.topic).map_or_else(Uuid::default, |meta| meta.id);
+    // Of the topic that was seen, which may be gone by now: the group is not to take its end for the new one's. Topics that only
+    // others read are known by the metadata alone.
+    let known = shared.with(|state| state.known.id(&seen.tp.topic));
+    let cached = || shared.cluster.cached_topic(&seen.tp.topic).map(|meta| meta.id);
+    let topic_id = known.or_else(cached).unwrap_or_default();
     Publish {
         topic: Arc::clone(&seen.tp.topic),
         partition: seen.tp.partition,

@@ -5,11 +5,13 @@
 //! that grew - starts at its earliest record: it was written after the subscription, so it is to be read (KIP-842,
 //! KAFKA-12478).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ends::{self, Ends};
 use super::error::ConsumerError;
+use super::known;
 use super::mirror::Commits;
 use super::plan::Seen;
 use super::publish::publish;
@@ -46,6 +48,7 @@ pub(super) async fn unsubscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<
         for topic in &topics {
             state.talk.remove_topic(topic);
             state.denied.forget(topic);
+            state.known.leave(topic);
         }
         state.effects.watch = true;
     });
@@ -88,7 +91,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let _alarm = Alarm::new(&shared);
     let mut grown_at = Instant::now();
     loop {
-        let missing = shared.with(|s| s.topics().iter().any(|topic| !s.topic_ids.contains_key(topic)));
+        let missing = shared.with(|s| s.topics().iter().any(|topic| s.known.id(topic).is_none()));
         tokio::select! {
             () = tokio::time::sleep(super::jitter(if missing { MISSING_EVERY } else { LOOK_EVERY })) => {}
             () = shared.until_over() => return,
@@ -111,7 +114,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn look(shared: &Arc<Shared>, topics: &[Arc<str>], organiser: bool) -> Result<(), ConsumerError> {
     let timeout = shared.conf.metadata_timeout;
     let (known, missing): (Vec<_>, Vec<_>) =
-        shared.with(|s| topics.iter().cloned().partition(|topic| s.topic_ids.contains_key(topic)));
+        shared.with(|s| topics.iter().cloned().partition(|topic| s.known.id(topic).is_some()));
     if organiser && !known.is_empty() {
         shared.cluster.refresh(&known, timeout).await?;
     }
@@ -119,11 +122,11 @@ async fn look(shared: &Arc<Shared>, topics: &[Arc<str>], organiser: bool) -> Res
     for topic in &known {
         let Some(meta) = shared.cluster.cached_topic(topic) else { continue };
         let fresh = shared.with(|state| {
-            if state.topic_ids.get(topic).is_some_and(|id| *id != meta.id) {
+            if state.known.is_another(topic, meta.id) {
                 tracing::warn!(topic = &**topic, "the topic was created again: it is read from its start");
                 state.forget_topic(topic);
             }
-            !tps(&meta).all(|tp| state.started.contains(&tp))
+            !tps(&meta).all(|tp| state.known.has_started(&tp))
         });
         if fresh {
             grown.push(meta);
@@ -151,16 +154,24 @@ fn tps(meta: &TopicMeta) -> impl Iterator<Item = Tp> + '_ {
 /// Fixes the starts of all partitions of `metas` that this consumer does not know yet.
 async fn fix_starts(shared: &Arc<Shared>, metas: &[Arc<TopicMeta>], met: Met) -> Result<(), ConsumerError> {
     let mut tps: Vec<Tp> = metas.iter().flat_map(|meta| tps(meta)).collect();
-    shared.with(|state| tps.retain(|tp| !state.started.contains(tp)));
+    shared.with(|state| tps.retain(|tp| !state.known.has_started(tp)));
     if tps.is_empty() {
         return Ok(());
     }
+    // Before their ends are asked for: those of a topic are not to count as those of one that replaces it meanwhile.
+    let ids: HashMap<_, _> = metas.iter().map(|meta| (Arc::clone(&meta.name), meta.id)).collect();
     let ends = ends::ask(shared, &tps, shared.conf.metadata_timeout).await?;
-    init(shared, tps, &ends, met).await
+    init(shared, tps, &ends, &ids, met).await
 }
 
 /// Tells the group where partitions start, and learns where it stands.
-async fn init(shared: &Arc<Shared>, tps: Vec<Tp>, ends: &[Ends], met: Met) -> Result<(), ConsumerError> {
+async fn init(
+    shared: &Arc<Shared>,
+    tps: Vec<Tp>,
+    ends: &[Ends],
+    ids: &HashMap<Arc<str>, Uuid>,
+    met: Met,
+) -> Result<(), ConsumerError> {
     let mut topics: Vec<Arc<str>> = tps.iter().map(|tp| Arc::clone(&tp.topic)).collect();
     topics.dedup();
     let lives = shared.coordinator.lives();
@@ -181,13 +192,21 @@ async fn init(shared: &Arc<Shared>, tps: Vec<Tp>, ends: &[Ends], met: Met) -> Re
         starts.push(Init {
             topic: Arc::clone(&tp.topic),
             partition: tp.partition,
-            topic_id: shared.cluster.cached_topic(&tp.topic).map_or_else(Uuid::default, |meta| meta.id),
+            topic_id: ids.get(&tp.topic).copied().unwrap_or_default(),
             leader_epoch: shared.cluster.leader(&tp.topic, tp.partition).map_or(-1, |leader| leader.epoch),
             start,
             high_watermark: end,
             log_start: earliest,
             done,
         });
+    }
+    let is_replaced = |start: &Init| {
+        let now = shared.cluster.cached_topic(&start.topic);
+        now.is_some_and(|now| known::differ(now.id, start.topic_id))
+    };
+    if starts.iter().any(is_replaced) {
+        // It is met as a topic that appeared later.
+        return Ok(());
     }
     shared.coordinator.init(&starts).await?;
     let after = shared.coordinator.partitions(&topics).await?;

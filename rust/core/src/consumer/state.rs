@@ -7,7 +7,7 @@
 //! back, or revoked. The pool belongs to all readers of the consumer, so a unit claimed early never waits for one slow
 //! reader. `talk.rs` speaks with the group, `plan.rs` decides what to fetch; both are further `impl`s of [`State`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -18,13 +18,13 @@ use super::denied::Denied;
 use super::error::ReadError;
 use super::event::Event;
 use super::feed::Feed;
+use super::known::Known;
 use super::sizing::Sizing;
 use super::slot::{Slot, SlotId};
 use super::stats::Counters;
 use super::talk::Talk;
 use crate::config::Config;
-use crate::group::{Init, Unit};
-use crate::wire::Uuid;
+use crate::group::Unit;
 
 /// Names a held unit within its consumer.
 pub(super) type UnitKey = u64;
@@ -88,6 +88,21 @@ pub(super) struct Held<B> {
 }
 
 impl<B: Extent> Held<B> {
+    /// Nothing of it is fetched.
+    pub(super) fn new(unit: Unit, now: Instant, deadline: Instant) -> Self {
+        Self {
+            from: unit.start,
+            next: unit.start,
+            tp: Tp { topic: Arc::clone(&unit.topic), partition: unit.partition },
+            unit,
+            queue: VecDeque::new(),
+            holder: None,
+            starving: None,
+            claimed: now,
+            deadline,
+        }
+    }
+
     /// Whether all of it was fetched.
     pub(super) const fn complete(&self) -> bool {
         self.next >= self.unit.end
@@ -205,14 +220,8 @@ pub(super) struct State<B> {
     /// Partitions of topics that only other members read, with the high watermarks that the group knows. The organiser
     /// watches them too.
     pub(super) others: HashMap<Tp, i64>,
-    /// Partitions whose starts this consumer has fixed, or found fixed. To have a feed does not say it: a unit or an answer that
-    /// comes late, of a topic or a group that is gone, makes one, and its partition would be read by nobody.
-    pub(super) started: HashSet<Tp>,
-    /// Topics of which the group knew what is gone, and since when it knows what is there: `None`, it does not yet. As many rows as
-    /// topics were created again, or all when the group was lost.
-    forgotten: HashMap<Arc<str>, Option<Instant>>,
-    /// The ids of the topics whose partitions were met: a topic deleted and created again has another.
-    pub(super) topic_ids: HashMap<Arc<str>, Uuid>,
+    /// Which topics and starts the group knows.
+    pub(super) known: Known,
     last_key: u64,
 }
 
@@ -238,9 +247,7 @@ impl<B: Extent> State<B> {
             denied: Denied::default(),
             unsaid: BTreeSet::new(),
             others: HashMap::new(),
-            started: HashSet::new(),
-            forgotten: HashMap::new(),
-            topic_ids: HashMap::new(),
+            known: Known::default(),
             last_key: 0,
         }
     }
@@ -454,18 +461,7 @@ impl<B: Extent> State<B> {
     pub(super) fn claimed(&mut self, unit: Unit, now: Instant, deadline: Instant) {
         self.last_key += 1;
         let key = self.last_key;
-        let tp = Tp { topic: Arc::clone(&unit.topic), partition: unit.partition };
-        let mut held = Held {
-            from: unit.start,
-            next: unit.start,
-            tp,
-            unit,
-            queue: VecDeque::new(),
-            holder: None,
-            starving: None,
-            claimed: now,
-            deadline,
-        };
+        let mut held = Held::new(unit, now, deadline);
         self.uses += 1;
         let feed = self.feeds.entry(held.tp.clone()).or_default();
         feed.touched = self.uses;
@@ -545,37 +541,6 @@ impl<B: Extent> State<B> {
     /// Whether units are still taken.
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open && self.failed.is_none()
-    }
-
-    /// A topic was created again, or the group was lost: nothing known of its partitions holds. Units that the group hands out
-    /// until [`started`](Self::started) are of what is gone, and of an epoch that may be higher than any to come.
-    pub(super) fn forget_topic(&mut self, topic: &Arc<str>) {
-        self.forgotten.insert(Arc::clone(topic), None);
-        self.topic_ids.remove(topic);
-        self.started.retain(|tp| tp.topic != *topic);
-        self.feeds.retain(|tp, _| tp.topic != *topic);
-        let of = |held: &Held<B>| held.tp.topic == *topic;
-        let keys: Vec<_> = self.units.iter().filter(|(_, held)| of(held)).map(|(key, _)| *key).collect();
-        keys.into_iter().for_each(|key| drop(self.revoke(key)));
-    }
-
-    /// The group knows where these partitions start, which are of the topics' ids; it stands as it says.
-    pub(super) fn starts(&mut self, starts: &[Init], now: Instant) {
-        for start in starts {
-            self.topic_ids.insert(Arc::clone(&start.topic), start.topic_id);
-            if let Some(known) = self.forgotten.get_mut(&start.topic) {
-                *known = known.or(Some(now));
-            }
-            let tp = Tp { topic: Arc::clone(&start.topic), partition: start.partition };
-            // A feed of before may have the epoch of another topic.
-            self.feeds.remove(&tp);
-            self.started.insert(tp);
-        }
-    }
-
-    /// Whether what the group said of a topic when it was asked at `sent` is of another topic of that name.
-    pub(super) fn is_gone(&self, topic: &str, sent: Instant) -> bool {
-        self.forgotten.get(topic).is_some_and(|known| known.is_none_or(|known| sent < known))
     }
 
     /// The subscribed topics.

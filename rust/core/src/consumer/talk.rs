@@ -291,8 +291,12 @@ impl<B: Extent> State<B> {
             self.talk.organiser = reply.organiser;
             self.effects.watch = true;
         }
-        let mut units = reply.units;
-        units.retain(|unit| !self.is_gone(&unit.topic, sent));
+        let (gone, units): (Vec<_>, Vec<_>) =
+            reply.units.into_iter().partition(|unit| self.known.is_gone(&unit.topic, sent));
+        for unit in gone {
+            let from = unit.start;
+            self.return_unit(Held::new(unit, now, now), from, None);
+        }
         let got = units.len();
         let asked = pending.request.want as usize;
         let frontiers: Vec<_> = units.iter().map(|u| (Arc::clone(&u.topic), u.partition, u.end)).collect();

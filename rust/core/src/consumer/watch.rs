@@ -35,7 +35,7 @@ use super::shared::{Alarm, Shared};
 use super::state::{State, Tp};
 use super::stats::Counters;
 use crate::cluster::{Cluster, Isolation, Purpose, TopicMeta};
-use crate::group::{Event as GroupEvent, GroupError, PartitionView};
+use crate::group::{Event as GroupEvent, GroupError};
 use crate::net::CallError;
 use crate::wire::messages::FetchRequest;
 use crate::wire::{Operation, Treatment};
@@ -147,8 +147,7 @@ async fn look_at_partitions(shared: &Shared) -> Result<(), GroupError> {
     let (ours, others): (Vec<_>, Vec<_>) = views.iter().partition(|view| ours.contains(&view.topic));
     shared.with(|state| {
         // Of a topic that was created again meanwhile it says nothing; where new partitions start is fixed first.
-        let is_known = |view: &&PartitionView| state.topic_ids.get(&view.topic) == Some(&view.topic_id);
-        let known: Vec<_> = ours.into_iter().filter(is_known).collect();
+        let known: Vec<_> = ours.into_iter().filter(|view| state.known.is_of(view)).collect();
         known.into_iter().for_each(|view| state.group_stands(view));
         state.others_stand(&others);
     });

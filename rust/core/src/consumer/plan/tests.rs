@@ -5,6 +5,7 @@ use super::super::talk::Talk;
 use super::*;
 use crate::config::Config;
 use crate::group::{Init, Unit, UnitId};
+use crate::wire::Uuid;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Batch(i64, i64);
@@ -48,6 +49,12 @@ fn want(position: i64, epoch: i32) -> Want {
 /// Fetched of that partition so far by the one unit that is held.
 fn next(state: &State<Batch>) -> i64 {
     state.units.values().next().expect("a unit").next
+}
+
+/// The partition starts with ten records.
+fn start_of(topic_id: Uuid) -> Init {
+    let (leader_epoch, start, high_watermark, log_start, done) = (0, 0, 10, 0, Vec::new());
+    Init { topic: tp().topic, partition: 0, topic_id, leader_epoch, start, high_watermark, log_start, done }
 }
 
 fn claim(state: &mut State<Batch>, unit: Unit) {
@@ -213,14 +220,15 @@ fn a_unit_that_is_complete_has_lost_nothing() {
 fn what_comes_late_of_a_topic_that_was_created_again_is_dropped() {
     let mut state = state();
     claim(&mut state, unit(0, 100, 0));
-    state.started.insert(tp());
+    state.starts(&[start_of(Uuid([7; 16]))], Instant::now());
+    assert!(state.known.has_started(&tp()));
     state.forget_topic(&tp().topic);
     assert!(!state.polled(&tp(), 0, vec![Batch(0, 100)], 100, 0));
     assert!(state.fetched(&want(0, 0), vec![Batch(0, 100)], 100, Instant::now()));
     // A unit of before makes a feed, and no start.
     claim(&mut state, unit(0, 100, 0));
     assert_eq!(next(&state), 0);
-    assert!(state.started.is_empty());
+    assert!(!state.known.has_started(&tp()));
 }
 
 /// The group hands out units of the old topic until it knows the new one, and they name a leader epoch that may never come.
@@ -231,22 +239,12 @@ fn until_the_group_knows_a_topic_that_was_created_again_no_unit_of_it_is_taken()
     state.talk.add_topic(&topic);
     assert_eq!(state.topics_to_claim(now), [Arc::clone(&topic)]);
     state.forget_topic(&topic);
-    assert!(state.topics_to_claim(now).is_empty() && state.is_gone(&topic, now));
+    assert!(state.topics_to_claim(now).is_empty() && state.known.is_gone(&topic, now));
     claim(&mut state, unit(0, 100, 7));
-    let start = Init {
-        topic: Arc::clone(&topic),
-        partition: 0,
-        topic_id: crate::wire::Uuid([7; 16]),
-        leader_epoch: 0,
-        start: 0,
-        high_watermark: 10,
-        log_start: 0,
-        done: Vec::new(),
-    };
-    state.starts(&[start], later);
-    assert!(state.started.contains(&tp()) && state.topics_to_claim(later) == [Arc::clone(&topic)]);
+    state.starts(&[start_of(Uuid([8; 16]))], later);
+    assert!(state.known.has_started(&tp()) && state.topics_to_claim(later) == [Arc::clone(&topic)]);
     // What was asked for before may still be of the old one.
-    assert!(state.is_gone(&topic, now) && !state.is_gone(&topic, later));
+    assert!(state.known.is_gone(&topic, now) && !state.known.is_gone(&topic, later));
     claim(&mut state, unit(0, 10, 0));
     assert!(state.fetched(&want(0, 0), vec![Batch(0, 10)], 10, later), "its epoch is the highest seen");
 }

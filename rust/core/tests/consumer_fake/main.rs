@@ -1,7 +1,10 @@
 //! The consumer against brokers that do what they are told: one with one topic of one partition, whose batches have ten records,
 //! and the test kit's, which keep what tests append.
 
+#[path = "../net_fake/mod.rs"]
 mod net_fake;
+mod recreated;
+mod sessions;
 
 use std::collections::HashSet;
 use std::sync::Arc;
