@@ -149,12 +149,8 @@ impl<B: Extent> State<B> {
         let waits = |held: &Held<B>| !held.ready() && (held.holder.is_none() || held.starving.is_some());
         let units = self.units.iter().filter(|(_, held)| waits(held));
         let denied = units.filter(|(_, held)| self.denied.until(&held.tp.topic, now).is_some());
-        for key in denied.map(|(key, _)| *key).collect::<Vec<_>>() {
-            let from = self.progress(&self.units[&key]);
-            if let Some(held) = self.revoke(key) {
-                self.return_unit(held, from, None);
-            }
-        }
+        let keys = denied.map(|(key, _)| *key).collect();
+        self.return_units(keys);
     }
 }
 

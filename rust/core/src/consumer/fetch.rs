@@ -220,7 +220,7 @@ fn read(want: &Want, first: bool, data: PartitionData, isolation: Isolation, cha
     let mut pieces = Vec::new();
     let mut broken = None;
     let mut aborted = Aborted::new(data.aborted_transactions);
-    let mut batches = Batches::new(data.records.unwrap_or_default());
+    let batches = Batches::new(data.records.unwrap_or_default());
     // Of the first partition a broker sends at least one batch whole, however large (KIP-74). A length that is wrong would
     // else be asked for without end: no checksum covers it.
     if first && batches.remaining() > 0 && batches.clone().next().is_none() {
@@ -230,7 +230,7 @@ fn read(want: &Want, first: bool, data: PartitionData, isolation: Isolation, cha
             batches.remaining()
         ));
     }
-    for batch in &mut batches {
+    for batch in batches {
         match batch.and_then(|batch| Ok((aborted.next(&batch)?, batch))) {
             Ok((aborted, batch)) if batch.next_offset() > want.position => {
                 pieces.push(Piece::new(batch, aborted, charge));

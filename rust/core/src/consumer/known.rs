@@ -76,14 +76,9 @@ impl<B: Extent> State<B> {
         self.known.forgotten.insert(Arc::clone(topic), None);
         self.feeds.retain(|tp, _| tp.topic != *topic);
         let of = |held: &Held<B>| held.tp.topic == *topic;
-        let keys: Vec<_> = self.units.iter().filter(|(_, held)| of(held)).map(|(key, _)| *key).collect();
-        for key in keys {
-            // Should it be of the new topic already, others must not wait for its lease.
-            let from = self.progress(&self.units[&key]);
-            if let Some(held) = self.revoke(key) {
-                self.return_unit(held, from, None);
-            }
-        }
+        let keys = self.units.iter().filter(|(_, held)| of(held)).map(|(key, _)| *key).collect();
+        // Should they be of the new topic already, others must not wait for their lease.
+        self.return_units(keys);
     }
 
     /// The group knows where these partitions start.

@@ -431,6 +431,16 @@ impl<B: Extent> State<B> {
         }
     }
 
+    /// Takes units that did not fail from whoever has them, and hands them back from where he stands.
+    pub(super) fn return_units(&mut self, keys: Vec<UnitKey>) {
+        for key in keys {
+            let from = self.progress(&self.units[&key]);
+            if let Some(held) = self.revoke(key) {
+                self.return_unit(held, from, None);
+            }
+        }
+    }
+
     /// The wait before the next delivery: doubling per attempt, at most a minute.
     fn backoff(&self, held: &Held<B>) -> Duration {
         let doublings = held.unit.attempt.saturating_sub(1).min(16);

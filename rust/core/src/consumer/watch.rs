@@ -147,8 +147,11 @@ async fn look_at_partitions(shared: &Shared) -> Result<(), GroupError> {
     let (ours, others): (Vec<_>, Vec<_>) = views.iter().partition(|view| ours.contains(&view.topic));
     shared.with(|state| {
         // Of a topic that was created again meanwhile it says nothing; where new partitions start is fixed first.
-        let known: Vec<_> = ours.into_iter().filter(|view| state.known.is_of(view)).collect();
-        known.into_iter().for_each(|view| state.group_stands(view));
+        for view in ours {
+            if state.known.is_of(view) {
+                state.group_stands(view);
+            }
+        }
         state.others_stand(&others);
     });
     Ok(())

@@ -17,6 +17,7 @@
 use std::fmt::Write as _;
 
 use crate::wire::Uuid;
+use crate::wire::batch::crc32c;
 
 /// What brokers take by default (`offset.metadata.max.bytes`).
 pub(crate) const METADATA_MAX: usize = 4096;
@@ -94,8 +95,7 @@ fn steps(from: i64, to: i64) -> Option<i64> {
 }
 
 fn sum(text: &str) -> u32 {
-    // The CRC-32 algorithms have 32 bits.
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, text.as_bytes()) as u32
+    crc32c(text.as_bytes())
 }
 
 #[cfg(test)]

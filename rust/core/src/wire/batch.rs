@@ -374,7 +374,7 @@ pub fn recycle(batch: Bytes) -> Option<Vec<u8>> {
 }
 
 /// CRC-32C (Castagnoli), as batches carry it.
-pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     // The CRC-32 algorithms have 32 bits.
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }

@@ -119,6 +119,14 @@ fn sent(asked: &Asked, error: ErrorCode, records: Option<Bytes>, current_leader:
     Reply::Say(asked.answer::<FetchRequest>(&answer))
 }
 
+async fn reads_from_the_start(fake: &Fake) -> (Consumer, Reader) {
+    let mut conf = Config::with_bootstrap(&fake.address.to_string()).unwrap();
+    conf.use_earliest = true;
+    let consumer = Consumer::connect(conf, GroupConf::embedded(unique("group")), &["t"]).await.unwrap();
+    let reader = consumer.reader();
+    (consumer, reader)
+}
+
 /// What a task cannot calculate with stands for any defect: nobody waits for a task that is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_are_told_when_a_task_has_failed() {
@@ -170,11 +178,7 @@ async fn a_leader_that_a_refusal_names_is_read_from_at_once() {
     for (port, fake) in ports.iter().zip([&first, &second]) {
         port.store(fake.address.port().into(), Ordering::SeqCst);
     }
-    let mut conf = Config::with_bootstrap(&first.address.to_string()).unwrap();
-    conf.use_earliest = true;
-    let group = GroupConf::embedded(unique("group"));
-    let consumer = Consumer::connect(conf, group, &["t"]).await.unwrap();
-    let mut reader = consumer.reader();
+    let (consumer, mut reader) = reads_from_the_start(&first).await;
     for offset in 0..100 {
         let message = tokio::time::timeout(Duration::from_secs(5), reader.next()).await;
         let message = message.unwrap_or_else(|_| panic!("stuck at {offset}: {:?}", consumer.stats()));
@@ -204,11 +208,7 @@ async fn a_batch_that_never_comes_whole_is_told_of() {
     })
     .await;
     port.store(fake.address.port().into(), Ordering::SeqCst);
-    let mut conf = Config::with_bootstrap(&fake.address.to_string()).unwrap();
-    conf.use_earliest = true;
-    let group = GroupConf::embedded(unique("group"));
-    let consumer = Consumer::connect(conf, group, &["t"]).await.unwrap();
-    let mut reader = consumer.reader();
+    let (consumer, mut reader) = reads_from_the_start(&fake).await;
     for offset in 0..20 {
         assert_eq!(reader.next().await.unwrap().unwrap().offset, offset);
     }
