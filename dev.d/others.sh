@@ -28,16 +28,33 @@ interop() {
 }
 
 chaos() {
-    local rounds=10
+    local rounds=10 seconds=""
     while [ $# -gt 0 ]; do
         case "$1" in
             --rounds) rounds=$2; shift 2 ;;
+            --seconds) seconds=$2; shift 2 ;;
             *) die "chaos: unknown option $1" ;;
         esac
     done
     need_toolchain
     start_broker
     start_redis
-    export KAFKA_FAST_BROKER="127.0.0.1:$BROKER_PORT" KAFKA_FAST_REDIS="127.0.0.1:$REDIS_PORT" KAFKA_FAST_CHAOS_ROUNDS="$rounds"
-    cargo test --locked -q -p kafka-fast --test group_chaos -- --nocapture --test-threads=1
+    export KAFKA_FAST_BROKER="127.0.0.1:$BROKER_PORT" KAFKA_FAST_REDIS="127.0.0.1:$REDIS_PORT"
+    if [ -n "$seconds" ]; then chaos_for "$seconds"; else chaos_rounds "$rounds"; fi
+    results
+}
+
+chaos_rounds() { # rounds
+    KAFKA_FAST_CHAOS_ROUNDS="$1" counted "Chaos" cargo test --locked -q -p kafka-fast --test group_chaos -- --nocapture --test-threads=1
+}
+
+# Two rounds at a time, because the later rounds of a test choose other moments than its first. The first failure ends it.
+chaos_for() { # seconds
+    cargo test --locked -q -p kafka-fast --test group_chaos --no-run
+    local until=$((SECONDS + $1)) rounds=0
+    while [ "$SECONDS" -lt "$until" ] && [ "$FAILED" -eq 0 ]; do
+        chaos_rounds 2
+        rounds=$((rounds + 2))
+    done
+    echo "$rounds rounds in $((SECONDS - until + $1)) s"
 }
