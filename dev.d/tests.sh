@@ -65,10 +65,12 @@ bench_tests() {
 
 # All Java tests, or those named, by JUnit's own runner; Debian's Gradle cannot start its workers on every JDK.
 junit() {
-    local home=$1 major=$2 classes=("${@:3}") access=()
+    local home=$1 major=$2 classes=("${@:3}") access=() again=()
+    # All of them have run by Gradle before, and what takes long and does not depend on the JDK need not run again.
+    [ ${#classes[@]} -gt 0 ] || again=(-Dkafkafast.test.again=true)
     [ ${#classes[@]} -gt 0 ] || mapfile -t classes < <(cd java/src/test/java && find . -name '*Test.java' | sed 's|^\./||; s|/|.|g; s|\.java$||' | sort)
     [ "$major" -ge 24 ] && access=(--enable-native-access=ALL-UNNAMED)
-    "$home/bin/java" "${access[@]}" -Xmx512m -Djava.util.logging.config.file=java/src/test/resources/logging.properties "-Dkafkafast.test.jar=$JAR" -cp "$JAR:java/build/classes/java/test:java/build/resources/test:java/build/test-libs/*" \
+    "$home/bin/java" "${access[@]}" "${again[@]}" -Xmx512m -Djava.util.logging.config.file=java/src/test/resources/logging.properties "-Dkafkafast.test.jar=$JAR" -cp "$JAR:java/build/classes/java/test:java/build/resources/test:java/build/test-libs/*" \
         org.junit.runner.JUnitCore "${classes[@]}"
 }
 

@@ -4,6 +4,7 @@ mod broker;
 mod chunks;
 mod faults;
 mod groups;
+mod leaving;
 mod redis;
 mod replicas;
 mod scaling;

@@ -11,7 +11,9 @@ import java.util.NoSuchElementException;
  *
  * <p>A group shares work units, not partitions: any number of threads and consumers may read, also of one partition. Delivery is at least
  * once. <b>Asking for the next message acknowledges the one before</b>, and nothing else does: a thread that dies, a loop that is left
- * by an exception, and {@link #close()} hand the message back, and it comes again, here or elsewhere.
+ * by an exception, and {@link #close()} hand the message back, and it comes again, here or elsewhere. A handler of {@link #process} or
+ * {@link #forEachView(int, long, ViewHandler)} cannot ask its own consumer for another message: that would acknowledge the one in its
+ * hands, and is an {@link IllegalStateException}.
  *
  * <pre>{@code
  * try (Consumer consumer = Consumer.connect("localhost:9092", RedisConf.embedded("my-group"), "my-topic")) {
@@ -183,14 +185,17 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
 
     /**
      * Shows messages in place, without copying them: the cheapest way to read. Waits for the first one only. The handler's return acknowledges a message as asking for
-     * the next one does; the last one is acknowledged by this thread's next ask.
+     * the next one does; the last one is acknowledged by this thread's next ask. A message whose handler throws is never acknowledged: it comes
+     * again as in {@link #process}, with what is behind it in its unit, and the exception ends this call.
      *
      * @param max most messages, at least 1
      * @param timeoutMillis longest wait for the first, in milliseconds
-     * @param handler called with each message; what it sees is valid inside the call only
+     * @param handler called with each message; what it sees is valid inside the call only, and it must not ask this consumer for messages
      * @return how many messages were shown
-     * @throws KafkaFastException what the handler threw, as the cause, unless that is unchecked; the message is not acknowledged by it
+     * @throws KafkaFastException what the handler threw, as the cause, unless that is unchecked
      * @throws InterruptException when the thread is interrupted while it waits
+     * @throws GroupException when the group refuses this consumer for good
+     * @throws IllegalStateException in a handler of this consumer: return from it instead
      */
     public int forEachView(int max, long timeoutMillis, ViewHandler handler) {
         try {
@@ -214,13 +219,14 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
 
     /**
      * Works on messages with so many threads until the consumer is closed: a handler that returns acknowledges its message, one that
-     * throws makes it come again after a back-off, and after {@code max-attempts} it is set aside with a warning.
+     * throws makes it come again after a back-off, and after {@code max-attempts} it is set aside with a warning. What a handler throws while
+     * the consumer closes is no failed attempt: its message is handed back as it is.
      *
      * <p>Blocks the caller until another thread closes the consumer, or the caller is interrupted: then handlers finish the message they
      * are on and the rest is left to others. The threads are daemons of this call and end with it.
      *
      * @param threads how many, at least 1; more than partitions is fine
-     * @param handler called by all of them
+     * @param handler called by all of them; it must not ask this consumer for messages
      * @throws IllegalStateException after close
      * @throws InterruptException when the caller is interrupted
      * @throws GroupException when the group refuses this consumer for good
@@ -235,19 +241,19 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         new Workers(this, threads, handler).run();
     }
 
-    /** Gives the message in hand back, to come again after a back-off. */
-    void retry(String reason) {
+    /** Runs a handler on the message in hand of this thread. What it throws is returned: the message has gone back then. Null when it returned. */
+    Throwable handle(Message message, Handler handler) {
         try {
-            reading.retry(reason);
+            return reading.handle(message, handler);
         } finally {
             Reference.reachabilityFence(this);
         }
     }
 
-    /** This thread reads no more: what it took is handled if so said, the rest goes back. */
-    void leave(boolean handled) {
+    /** This thread reads no more: what its handler returned from is handled, the rest goes back. */
+    void leave() {
         try {
-            reading.leave(handled);
+            reading.leave();
         } finally {
             Reference.reachabilityFence(this);
         }

@@ -17,7 +17,8 @@ final class ExitHook implements Runnable {
     private static final long READERS_MILLIS = 3_000;
     private static Thread installed;
 
-    private ExitHook() {}
+    /** One that runs in the middle of a test does what one at the exit does. */
+    ExitHook() {}
 
     /** Called under the service's lock. */
     static void install() {

@@ -59,21 +59,65 @@ final class Reading {
 
     /** Shows at most {@code max} messages to the handler, and says how many there were. */
     int show(int max, long timeoutMillis, ViewHandler handler) {
+        Slot slot = slot();
+        int shown = 0;
+        while (slot != null && shown < max && reserve(slot, shown == 0 ? timeoutMillis : 0)) {
+            slot.reserved = true;
+            ByteBuffer view = slot.view();
+            slot.reserved = false;
+            shown++;
+            show(slot, view, handler);
+        }
+        return shown;
+    }
+
+    /** Shows the message in hand. One whose handler throws goes back: the next ask would acknowledge it. */
+    private void show(Slot slot, ByteBuffer view, ViewHandler handler) {
+        slot.handling = true;
         try {
-            Slot slot = slot();
-            int shown = 0;
-            while (slot != null && shown < max && reserve(slot, shown == 0 ? timeoutMillis : 0)) {
-                slot.reserved = true;
-                ByteBuffer view = slot.view();
-                slot.reserved = false;
-                shown++;
-                handler.handle(slot, view);
+            handler.handle(slot, view);
+        } catch (Throwable e) {
+            try {
+                failed(slot, e);
+            } catch (RuntimeException | Error more) {
+                e.addSuppressed(more);
             }
-            return shown;
-        } catch (RuntimeException e) {
-            throw e;
-        } catch (Exception e) {
+            if (e instanceof RuntimeException) {
+                throw (RuntimeException) e;
+            }
+            if (e instanceof Error) {
+                throw (Error) e;
+            }
             throw new KafkaFastException("The handler of forEachView failed: " + e, e);
+        } finally {
+            slot.handling = false;
+        }
+    }
+
+    /** Runs a handler on the message in hand. What it throws is returned: the message has gone back then. Null when it returned. */
+    Throwable handle(Message message, Handler handler) {
+        // None is left of a consumer that has closed meanwhile, and the message was handed back.
+        Slot slot = known();
+        if (slot != null) {
+            slot.handling = true;
+        }
+        try {
+            handler.handle(message);
+            return null;
+        } catch (Throwable e) {
+            try {
+                if (slot != null) {
+                    failed(slot, e);
+                }
+            } catch (RuntimeException | Error more) {
+                more.addSuppressed(e);
+                throw more;
+            }
+            return e;
+        } finally {
+            if (slot != null) {
+                slot.handling = false;
+            }
         }
     }
 
@@ -87,23 +131,30 @@ final class Reading {
         return true;
     }
 
-    /** Gives the message in hand back, to come again after a back-off. */
-    void retry(String reason) {
-        Slot slot = known();
-        if (slot != null && slot.have > 0) {
-            slot.have = 0;
-            slot.at = 0;
-            NativeConsumer.retry(handle, slot.id, -1, reason);
+    /**
+     * User code threw on the message in hand: it goes back. While the consumer is open that is a failed attempt, and the message comes again
+     * after a back-off; a consumer that closes hands it back as it is, for the closing may be why user code threw.
+     */
+    private void failed(Slot slot, Throwable e) {
+        // First of all Java forgets the chunk, so that whatever happens here, no later ask acknowledges it.
+        slot.drop();
+        if (state.isClosed()) {
+            NativeConsumer.finish(handle, slot.id, false);
+        } else {
+            NativeConsumer.retry(handle, slot.id, -1, String.valueOf(e));
         }
+        slot.owed = false;
     }
 
-    /** This thread reads no more: what it took is handled if so said, the rest goes back. */
-    void leave(boolean handled) {
+    /** This thread reads no more. What its user code has returned from is handled, the rest goes back. */
+    void leave() {
         Slot slot = known();
-        if (slot != null) {
-            if (handled) {
-                acknowledge(slot);
-            }
+        if (slot == null) {
+            return;
+        }
+        try {
+            acknowledge(slot);
+        } finally {
             slots.remove();
             if (first.get() == slot) {
                 first = new WeakReference<>(null);
@@ -131,6 +182,10 @@ final class Reading {
 
     /** Gets the next chunk, waiting for it. Asking for it acknowledges what was handed out of the chunk before. */
     private boolean fill(Slot slot, long timeoutMillis) {
+        if (slot.owed) {
+            NativeConsumer.finish(handle, slot.id, false);
+            slot.owed = false;
+        }
         if (slot.have > 0) {
             // A batch was handed out as one: if the rest is taken back at this moment, none of the batch is.
             slot.taken(slot.at);
@@ -213,9 +268,13 @@ final class Reading {
         NativeConsumer.finish(handle, slot.id, all);
     }
 
-    /** This thread's slot; null when the consumer is closed. */
+    /** This thread's slot, to ask for a message with; null when the consumer is closed. */
     private Slot slot() {
         Slot slot = known();
+        if (slot != null && slot.handling) {
+            throw new IllegalStateException("A handler of process or forEachView asks its own consumer for a message: that would acknowledge the "
+                + "message in its hands. Let it return, and the next one comes; or read from another Consumer");
+        }
         if (slot == null && !state.isClosed()) {
             slot = state.open();
             if (slot != null) {

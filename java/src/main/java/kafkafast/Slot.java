@@ -55,6 +55,10 @@ final class Slot implements Service.Parker, MessageView {
     int at;
     /** Whether record {@code at - 1} is kept for this thread and not handed out yet. */
     boolean reserved;
+    /** Whether user code works on the record in hand inside our call: its thread may not ask for another. */
+    boolean handling;
+    /** Whether native holds records that go back, the one in hand among them, and was not told so yet. */
+    boolean owed;
     Message.Origin origin;
     /** The thread while it waits. */
     volatile Thread waiting;
@@ -126,6 +130,14 @@ final class Slot implements Service.Parker, MessageView {
     void filled(int records, String topic) {
         origin = new Message.Origin(topic, (int) index[1], (int) index[2]);
         have = records;
+    }
+
+    /** Forgets the chunk, which goes back from the record in hand on. Nothing but telling native is left to do. */
+    void drop() {
+        owed = true;
+        have = 0;
+        at = 0;
+        reserved = false;
     }
 
     /** Notes how long this thread has waited for what it got, in nanoseconds. */

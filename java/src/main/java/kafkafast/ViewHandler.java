@@ -10,7 +10,7 @@ public interface ViewHandler {
      *
      * @param meta where the message comes from, its key, its timestamp
      * @param value its bytes, read-only, from position to limit; null for a tombstone
-     * @throws Exception passed on, wrapped unless unchecked; the message is not acknowledged by it
+     * @throws Exception passed on, wrapped unless unchecked; the message comes again
      */
     void handle(MessageView meta, ByteBuffer value) throws Exception;
 }

@@ -48,18 +48,14 @@ final class Workers {
     }
 
     private void work() {
-        boolean handled = true;
         try {
             while (!stopping) {
                 Message message = consumer.readMsg(LOOK_MILLIS);
-                if (message == null) {
-                    if (consumer.isClosed()) {
-                        return;
-                    }
-                    continue;
+                if (message != null) {
+                    handle(message);
+                } else if (consumer.isClosed()) {
+                    return;
                 }
-                handled = false;
-                handled = handle(message);
             }
         } catch (InterruptException e) {
             // Somebody interrupted this very thread: it ends, the others go on.
@@ -68,25 +64,22 @@ final class Workers {
             failure.compareAndSet(null, e);
             stopping = true;
         } finally {
-            consumer.leave(handled);
+            consumer.leave();
         }
     }
 
-    /** True when the message is dealt with, one way or the other. */
-    private boolean handle(Message message) {
-        try {
-            handler.handle(message);
-        } catch (Throwable e) {
-            if (consumer.isClosed()) {
-                // Handed back by close: not a failure of the message.
-                return false;
-            }
-            Log.write(Log.WARN, Log.CONSUMER, "Handling " + message + " failed, attempt " + message.getAttempt() + "; it comes again", e);
-            consumer.retry(String.valueOf(e));
-            if (e instanceof InterruptedException) {
-                Thread.currentThread().interrupt();
-            }
+    private void handle(Message message) {
+        Throwable e = consumer.handle(message, handler);
+        if (e == null) {
+            return;
         }
-        return true;
+        if (consumer.isClosed()) {
+            Log.write(Log.INFO, Log.CONSUMER, "Handling " + message + " failed while the consumer closes; it comes again", e);
+            return;
+        }
+        Log.write(Log.WARN, Log.CONSUMER, "Handling " + message + " failed, attempt " + message.getAttempt() + "; it comes again", e);
+        if (e instanceof InterruptedException) {
+            Thread.currentThread().interrupt();
+        }
     }
 }

@@ -7,6 +7,7 @@ import static org.junit.Assert.assertTrue;
 
 import java.util.Collections;
 import java.util.List;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.junit.Test;
 
@@ -29,6 +30,9 @@ public class ExitTest {
                 System.out.println("HOLD");
                 Thread.sleep(60_000);
             }
+            if (args[0].equals("process")) {
+                process(conf.set("use-earliest", true).set("lease-ms", 120_000), broker, new RedisConf(args[3], Integer.parseInt(args[4]), args[2]), args[2]);
+            }
             if (args[0].equals("read")) {
                 conf.setUseEarliest(true);
                 Consumer consumer = Consumer.connect(conf, new BrokerConf[] {broker}, RedisConf.embedded("g"), args[2]);
@@ -47,6 +51,28 @@ public class ExitTest {
             }
             Thread.sleep(args[0].equals("wait") ? 60_000 : 0);
         }
+    }
+
+    /** Handles four records, and needs for the next one what the application's own hook closes. */
+    private static void process(KafkaConf conf, BrokerConf broker, RedisConf group, String topic) {
+        CountDownLatch closed = new CountDownLatch(1);
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            try {
+                // The consumer is closing by then.
+                Thread.sleep(500);
+            } catch (InterruptedException e) {
+                return;
+            }
+            closed.countDown();
+        }));
+        Consumer consumer = Consumer.connect(conf, new BrokerConf[] {broker}, group, topic);
+        consumer.process(1, m -> {
+            if (m.getOffset() == 4) {
+                System.out.println("HOLD");
+                closed.await();
+                throw new IllegalStateException("the pool is closed");
+            }
+        });
     }
 
     private static Tools.Child start(List<String> jvm, String how, String topic) throws Exception {
@@ -114,6 +140,16 @@ public class ExitTest {
     /** Its thread is in the middle of something and will not ask any more. */
     @Test
     public void whatABusyReaderHoldsIsHandedBack() throws Exception {
+        assertHandedBack("hold");
+    }
+
+    /** The application's hooks run beside ours. */
+    @Test
+    public void aHandlerThatFailsBecauseTheJvmEndsKeepsItsMessage() throws Exception {
+        assertHandedBack("process");
+    }
+
+    private static void assertHandedBack(String how) throws Exception {
         String topic = Tools.topic("exit");
         RedisConf redis = Tools.redis(topic);
         try (Producer producer = Producer.connect(Tools.broker())) {
@@ -121,7 +157,7 @@ public class ExitTest {
                 producer.sendText(topic, String.valueOf(i));
             }
         }
-        Tools.Child child = new Tools.Child(Collections.emptyList(), Forgetful.class, "hold", Tools.broker().toString(), topic, redis.getHost(),
+        Tools.Child child = new Tools.Child(Collections.emptyList(), Forgetful.class, how, Tools.broker().toString(), topic, redis.getHost(),
             String.valueOf(redis.getPort()));
         Tools.await("it to read", 30_000, () -> child.output().contains("HOLD"));
         long start = System.nanoTime();

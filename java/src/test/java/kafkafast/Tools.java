@@ -52,6 +52,11 @@ final class Tools {
         return new RedisConf(address.substring(0, colon), Integer.parseInt(address.substring(colon + 1)), group);
     }
 
+    /** Ends a test that takes long and would find the same on every JDK, where the tests run again on a further one. */
+    static void onOneJdkOnly() {
+        Assume.assumeTrue("it ran on another JDK", System.getProperty("kafkafast.test.again") == null);
+    }
+
     /** A topic of one's own; the broker creates it at its first use. */
     static String topic(String what) {
         return what + "-" + UUID.randomUUID();
