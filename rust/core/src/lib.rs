@@ -23,6 +23,7 @@ pub mod config;
 pub mod consumer;
 pub mod error;
 pub mod group;
+mod log_rate;
 pub mod net;
 pub mod producer;
 pub mod wire;

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::BrokerAddress;
+use crate::log_rate;
 use crate::wire::messages::{MetadataResponse, MetadataResponseTopic};
 use crate::wire::{ErrorCode, Operation, Treatment, Uuid};
 
@@ -120,9 +121,12 @@ impl Metadata {
         let mut changed = false;
         if response.cluster_id.is_some() && self.cluster_id != response.cluster_id {
             if let (Some(before), Some(now)) = (&self.cluster_id, &response.cluster_id) {
-                tracing::warn!(
-                    "The cluster {before} was replaced by {now}; everything known about it is dropped"
-                );
+                // Brokers of two clusters may answer in turn.
+                if let Some(more) = log_rate::due(format_args!("cluster {before} {now}")) {
+                    tracing::warn!(
+                        "The cluster {before} was replaced by {now}; everything known about it is dropped{more}"
+                    );
+                }
                 self.topics.clear();
             }
             self.cluster_id.clone_from(&response.cluster_id);

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Purpose;
 use crate::config::BrokerAddress;
+use crate::log_rate;
 use crate::net::{BackOff, CallError, CloseReason, ConnectError, Connection, ConnectionOptions};
 
 /// A connection that ends sooner than this after its making counts as a failed try.
@@ -335,8 +336,9 @@ impl Node {
         if let CallError::Connect(error) = error
             && error.is_refusal()
             && failures.is_power_of_two()
+            && let Some(more) = log_rate::due(format_args!("refused {error}"))
         {
-            tracing::warn!(target: "kafkafast.net", "{error} (tried {failures} times, and again)");
+            tracing::warn!(target: "kafkafast.net", "{error} (tried {failures} times, and again){more}");
         }
     }
 

@@ -18,6 +18,7 @@ use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use super::stats::Counters;
 use crate::cluster::{Isolation, Leader, Purpose};
+use crate::log_rate;
 use crate::net::CallError;
 use crate::wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
 use crate::wire::records::Batches;
@@ -276,7 +277,7 @@ async fn take(shared: &Arc<Shared>, part: Part) {
         }
         Treatment::Done => match part.broken {
             Some(reason) => {
-                tracing::warn!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {reason}");
+                log(&want.tp, &reason);
                 shared.with(|state| state.broken(&want, reason.into(), now));
             }
             None => {
@@ -300,7 +301,7 @@ async fn take(shared: &Arc<Shared>, part: Part) {
             if denied || error.refresh_metadata() {
                 tracing::debug!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {error}");
             } else {
-                tracing::warn!(topic = &*want.tp.topic, partition = want.tp.partition, "fetch: {error}");
+                log(&want.tp, &error);
             }
             // Whatever it is, it may be that we asked the wrong broker; the attempt of the unit does not change.
             shared.cluster.request_refresh(&want.tp.topic);
@@ -327,7 +328,7 @@ async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
         }
         Ok(_) => shared.with(|state| state.fetch_failed(want, now)),
         Err(error) => {
-            tracing::warn!(topic = &*want.tp.topic, partition = want.tp.partition, "{error}");
+            log(&want.tp, &error);
             refresh_all(shared, std::slice::from_ref(want));
             shared.with(|state| state.fetch_failed(want, now));
         }
@@ -338,19 +339,28 @@ async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
 /// fences ours; until then we ask again, with a growing wait.
 fn truncated(shared: &Arc<Shared>, want: &Want, end: i64) {
     let Tp { topic, partition } = want.tp.clone();
-    tracing::warn!(
-        topic = &*topic,
-        partition,
-        end,
-        "the log ends below offset {}: truncated?",
-        want.position
-    );
+    if let Some(more) = log_rate::due(format_args!("truncated {topic}/{partition}")) {
+        tracing::warn!(
+            topic = &*topic,
+            partition,
+            end,
+            "the log ends below offset {}: truncated?{more}",
+            want.position
+        );
+    }
     shared.cluster.request_refresh(&topic);
     shared.with(|state| {
         if state.forget_log(&want.tp, end) {
             state.effects.events.push(Event::Truncated { topic, partition, end });
         }
     });
+}
+
+/// What fails is fetched again, with a growing wait.
+fn log(Tp { topic, partition }: &Tp, what: &dyn std::fmt::Display) {
+    if let Some(more) = log_rate::due(format_args!("fetch {topic}/{partition} {what}")) {
+        tracing::warn!(topic = &**topic, partition, "fetch: {what}{more}");
+    }
 }
 
 fn refresh_all(shared: &Shared, wants: &[Want]) {

@@ -18,6 +18,7 @@ use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use crate::cluster::{CommittedOffset, OffsetCommit};
 use crate::group::{Coordinator, GroupError, PartitionView, RedisGroup, decode_commit, encode_commit};
+use crate::log_rate;
 use crate::wire::{ErrorCode, Uuid};
 
 /// How often all positions are committed, changed or not.
@@ -63,10 +64,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
         match pass(&shared, &group, &mut last, shared.conf.request_timeout).await {
             // The next exchange sees to it.
             Ok(()) | Err(ConsumerError::Group(GroupError::Reconcile)) => {}
-            Err(error) => tracing::warn!(
-                "positions of group \"{}\" are not committed to Kafka: {error}",
-                group.conf().group
-            ),
+            Err(error) => {
+                let name = &group.conf().group;
+                if let Some(more) = log_rate::due(format_args!("commit {name} {error}")) {
+                    tracing::warn!("positions of group \"{name}\" are not committed to Kafka: {error}{more}");
+                }
+            }
         }
     }
 }
@@ -129,9 +132,11 @@ async fn pass(
                 Err(code) => refused = Some((tp, code)),
             }
         }
-        if let Some((Tp { topic, partition }, code)) = refused {
+        if let Some((Tp { topic, partition }, code)) = refused
+            && let Some(more) = log_rate::due(format_args!("commit {} {code}", group.conf().group))
+        {
             tracing::warn!(
-                "the position of {topic}/{partition}, perhaps of others too, is not committed to Kafka: {code}"
+                "the position of {topic}/{partition}, perhaps of others too, is not committed to Kafka: {code}{more}"
             );
         }
     }
@@ -258,12 +263,14 @@ pub(super) async fn reconcile(shared: &Shared) -> Result<(), ConsumerError> {
             .filter(|(_, commit)| holds(commit))
             .map(|(view, commit)| (Arc::clone(&view.topic), view.partition, view.generation, commit.offset))
             .collect();
-        tracing::info!(
-            "Redis {} was started anew or another one took over; {} of {} positions were behind Kafka's commits",
-            group.conf().address(),
-            facts.len(),
-            views.len()
-        );
+        if let Some(more) = log_rate::due(format_args!("reconcile {} {server}", name(group))) {
+            tracing::info!(
+                "Redis {} was started anew or another one took over; {} of {} positions were behind Kafka's commits{more}",
+                group.conf().address(),
+                facts.len(),
+                views.len()
+            );
+        }
         group.advance(&facts).await?;
     }
     group.reconciled(&server).await?;

@@ -9,7 +9,8 @@ use super::shared::Shared;
 use super::state::Tp;
 use super::stats::Counters;
 use crate::cluster::Purpose;
-use crate::group::{EpochEnd, Publish, Published};
+use crate::group::{EpochEnd, GroupError, Publish, Published};
+use crate::log_rate;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic};
 
@@ -32,7 +33,7 @@ pub(super) async fn tell(shared: &Shared, seen: &[Seen]) -> Vec<Unclear> {
     let results = match shared.coordinator.publish(&facts).await {
         Ok(results) => results,
         Err(error) => {
-            tracing::warn!("publishing to the group: {error}");
+            log_failed(shared, &error);
             unsaid(shared, seen.iter());
             return Vec::new();
         }
@@ -68,9 +69,18 @@ pub(super) async fn clear_up(shared: &Shared, unclear: Vec<Unclear>) {
     match shared.coordinator.publish(&facts).await {
         Ok(results) => seen.iter().zip(results).for_each(|(seen, result)| learned(shared, seen, result)),
         Err(error) => {
-            tracing::warn!("publishing to the group: {error}");
+            log_failed(shared, &error);
             unsaid(shared, seen.into_iter());
         }
+    }
+}
+
+fn log_failed(shared: &Shared, error: &GroupError) {
+    let group = shared.group();
+    if let Some(more) = log_rate::due(format_args!("publish {group} {error}")) {
+        tracing::warn!(
+            "publishing to group \"{group}\": {error}. It is told again with what is seen next{more}"
+        );
     }
 }
 
@@ -101,13 +111,16 @@ fn learned(shared: &Shared, seen: &Seen, result: Published) {
     match result {
         Published::Lost { from, to } => {
             Counters::add(&shared.counters.records_lost, u64::try_from(to - from).unwrap_or(0));
-            tracing::warn!(
-                topic = &*topic,
-                partition,
-                from,
-                to,
-                "deleted by the broker before anybody read them"
-            );
+            // A topic whose retention is faster than its readers loses records again and again; each loss has its event.
+            if let Some(more) = log_rate::due(format_args!("lost {} {topic}/{partition}", shared.group())) {
+                tracing::warn!(
+                    topic = &*topic,
+                    partition,
+                    from,
+                    to,
+                    "deleted by the broker before anybody read them{more}"
+                );
+            }
             shared.events.push(Event::Lost { topic, partition, start: from, end: to });
         }
         Published::Truncated(end) => {

@@ -25,6 +25,7 @@ use super::shared::{Handle, Shared};
 use super::slot::{Runs, Slot};
 use super::state::{More, Take, UnitKey};
 use super::stats::Counters;
+use crate::log_rate;
 use crate::wire::BatchError;
 use crate::wire::records::{OpenBatch, RecordRef};
 
@@ -485,12 +486,15 @@ impl Reader {
     /// A batch of the unit cannot be read.
     fn fail(&mut self, error: &BatchError) {
         let Some(current) = self.put_down() else { return };
-        tracing::warn!(
-            topic = &*current.info.topic,
-            partition = current.info.partition,
-            offset = current.walk.position,
-            "{error}; the unit is tried again, then put aside"
-        );
+        let (topic, partition) = (&current.info.topic, current.info.partition);
+        if let Some(more) = log_rate::due(format_args!("unreadable {topic}/{partition}")) {
+            tracing::warn!(
+                topic = &**topic,
+                partition,
+                offset = current.walk.position,
+                "{error}; the unit is tried again, then put aside{more}"
+            );
+        }
         let failure = Some((None, error.to_string().into()));
         self.handle
             .shared()

@@ -74,6 +74,11 @@ impl Shared {
         result
     }
 
+    /// The name of the group.
+    pub(super) fn group(&self) -> Arc<str> {
+        Arc::clone(&self.state.lock().group)
+    }
+
     fn run(&self, effects: Effects) {
         if effects.fetch {
             self.fetch_kick.notify_one();

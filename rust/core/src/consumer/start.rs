@@ -18,7 +18,9 @@ use super::publish::publish;
 use super::shared::{Alarm, Shared};
 use super::state::{Phase, Tp};
 use crate::cluster::{TopicError, TopicMeta, check_topic_name};
+use crate::error::ErrorKind;
 use crate::group::{Init, PartitionView, StartAt};
+use crate::log_rate;
 use crate::wire::Uuid;
 
 /// How often the organiser looks whether topics have grown.
@@ -106,7 +108,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
             grown_at = Instant::now();
         }
         if let Err(error) = look(&shared, &topics, organiser).await {
-            tracing::debug!("looking for new topics and partitions: {error}");
+            // What brokers refuse is for people to mend; what is away comes back.
+            if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout) {
+                tracing::debug!("looking for new topics and partitions: {error}");
+            } else if let Some(more) = log_rate::due(format_args!("look {error}")) {
+                tracing::warn!(
+                    "looking for new topics and partitions: {error}. They are looked for again{more}"
+                );
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use super::sizing::Sizing;
 use super::state::{Held, Phase, State, UnitKey};
 use super::stats::Counters;
 use crate::group::{Ack, ConsumerId, ExchangeReply, ExchangeRequest, Nack, Outcome, Renew};
+use crate::log_rate;
 
 /// Acknowledgements and refusals of one exchange; the rest goes with the next.
 const TOLD_AT_ONCE: usize = 256;
@@ -347,13 +348,16 @@ impl<B: Extent> State<B> {
     fn fenced(&mut self, told: &Told) {
         Counters::add(&self.counters.units_fenced, 1);
         let (topic, partition, start, end) = (Arc::clone(&told.topic), told.partition, told.start, told.end);
-        tracing::warn!(
-            topic = &*topic,
-            partition,
-            start,
-            end,
-            "the lease ran out: these records may come twice"
-        );
+        // There may be hundreds of units; each has its event.
+        if let Some(more) = log_rate::due(format_args!("fenced {} {topic}", self.group)) {
+            tracing::warn!(
+                topic = &*topic,
+                partition,
+                start,
+                end,
+                "the lease ran out: these records may come twice{more}"
+            );
+        }
         self.effects.events.push(Event::Fenced { topic, partition, start, end });
     }
 
@@ -431,11 +435,13 @@ impl<B: Extent> State<B> {
         for (key, from) in stuck {
             let Some(held) = self.revoke(key) else { continue };
             let (topic, partition) = (Arc::clone(&held.tp.topic), held.tp.partition);
-            tracing::warn!(
-                "a reader holds {topic}/{partition}@{from} for {} s; max-processing-ms is over and it is delivered \
-                 again. Handed over to another thread? Use setAutoAck(false)",
-                self.limits.max_processing.as_secs()
-            );
+            if let Some(more) = log_rate::due(format_args!("stuck {topic}/{partition}")) {
+                tracing::warn!(
+                    "a reader holds {topic}/{partition}@{from} for {} s; max-processing-ms is over and it is delivered \
+                     again. Handed over to another thread? Use setAutoAck(false){more}",
+                    self.limits.max_processing.as_secs()
+                );
+            }
             Counters::add(&self.counters.units_stuck, 1);
             self.effects.events.push(Event::Stuck { topic, partition, offset: from });
             self.return_unit(held, from, Some((None, "max-processing-ms is over".into())));

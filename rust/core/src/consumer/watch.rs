@@ -36,6 +36,7 @@ use super::state::{State, Tp};
 use super::stats::Counters;
 use crate::cluster::{Cluster, Isolation, Purpose, TopicMeta};
 use crate::group::{Event as GroupEvent, GroupError};
+use crate::log_rate;
 use crate::net::CallError;
 use crate::wire::messages::FetchRequest;
 use crate::wire::{Operation, Treatment};
@@ -124,8 +125,11 @@ async fn look_at_group(shared: &Shared) {
     let events = shared.coordinator.events().await.unwrap_or_default();
     for event in events {
         if let GroupEvent::Parked { unit, from, to } = event {
-            tracing::warn!("{unit} failed too often and is put aside: offsets {from} to {to}");
-            let (topic, partition) = (unit.topic, unit.partition);
+            let (topic, partition) = (Arc::clone(&unit.topic), unit.partition);
+            // There may be a thousand of a partition; each has its event.
+            if let Some(more) = log_rate::due(format_args!("parked {} {topic}/{partition}", shared.group())) {
+                tracing::warn!("{unit} failed too often and is put aside: offsets {from} to {to}{more}");
+            }
             shared.events.push(Event::Parked { topic, partition, start: from, end: to });
         }
     }

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use super::error::DeliveryError;
+use crate::log_rate;
 
 /// Where a delivered record stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,9 +92,12 @@ impl BatchDelivery {
                 Waiting::Callback(callback, timestamp) => {
                     let result = self.result(&range, &outcome, index, timestamp);
                     // It runs on the task that sends to a broker: its panic must not end that.
-                    if catch_unwind(AssertUnwindSafe(|| callback(result))).is_err() {
+                    if catch_unwind(AssertUnwindSafe(|| callback(result))).is_err()
+                        && let Some(more) =
+                            log_rate::due(format_args!("callback {}/{}", self.topic, self.partition))
+                    {
                         tracing::error!(target: "kafkafast.producer",
-                            "A completion callback panicked ({}/{})", self.topic, self.partition);
+                            "A completion callback panicked ({}/{}){more}", self.topic, self.partition);
                     }
                 }
                 Waiting::Gone => {}

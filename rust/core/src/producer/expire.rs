@@ -14,6 +14,7 @@ use super::error::DeliveryError;
 use super::settle;
 use super::shared::{Shared, stopped};
 use super::topic::Partition;
+use crate::log_rate;
 
 /// Time between two looks.
 pub(super) fn step(timeout: Duration) -> Duration {
@@ -93,9 +94,11 @@ fn take(shared: &Arc<Shared>, partition: &Arc<Partition>, latest: u64) -> (Vec<B
 
 fn fail(shared: &Shared, partition: &Partition, expired: Vec<Batch>, obstacle: &Arc<str>) {
     let count: u32 = expired.iter().map(Batch::count).sum();
-    tracing::error!(target: "kafkafast.producer",
-        "{count} records of {}/{} failed: not acknowledged within delivery.timeout.ms{obstacle}",
-        partition.topic, partition.index);
+    let (topic, index) = (&partition.topic, partition.index);
+    if let Some(more) = log_rate::due(format_args!("expired {topic}/{index}")) {
+        tracing::error!(target: "kafkafast.producer",
+            "{count} records of {topic}/{index} failed: not acknowledged within delivery.timeout.ms{obstacle}{more}");
+    }
     for batch in expired {
         let error = error_because(shared, partition, &batch, Arc::clone(obstacle));
         settle::fail(partition, batch, error);

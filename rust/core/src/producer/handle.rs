@@ -15,6 +15,7 @@ use super::stats::ProducerStats;
 use super::{TopicId, delay, expire, identity, linger};
 use crate::cluster::{Cluster, Purpose};
 use crate::config::{Acks, Config};
+use crate::log_rate;
 use crate::wire::Record;
 
 /// How long a close with acks=0 waits for brokers to read what was sent, if it has that time: a proxy may never say it.
@@ -142,7 +143,10 @@ impl Producer {
             return Err(error);
         }
         shared.counters.records_dropped.add(1);
-        tracing::error!(target: "kafkafast.producer", "{error}; dropped (batch-fail-message-over-limit=false)");
+        if let Some(more) = log_rate::due("over limit") {
+            tracing::error!(target: "kafkafast.producer",
+                "{error}; dropped (batch-fail-message-over-limit=false){more}");
+        }
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use super::split;
 use super::topic::Partition;
 use crate::cluster::Leader;
 use crate::config::Acks;
+use crate::log_rate;
 use crate::net::CallError;
 use crate::wire::messages::{PartitionProduceResponse, ProduceResponse};
 use crate::wire::{BatchBuilder, ErrorCode, Operation, Treatment, batch};
@@ -80,8 +81,10 @@ pub(super) fn settle(
     let mut end = End { shared, broker, place: Vec::new() };
     match result {
         Ok(answer) => {
-            if broker.down_since_us.swap(0, Relaxed) != 0 {
-                tracing::info!(target: "kafkafast.producer", "Broker {} answers again", broker.node);
+            if broker.down_since_us.swap(0, Relaxed) != 0
+                && let Some(more) = log_rate::due(format_args!("produce answers {}", broker.node))
+            {
+                tracing::info!(target: "kafkafast.producer", "Broker {} answers again{more}", broker.node);
             }
             broker.mute(shared.time.us(), answer.as_ref().map_or(0, |answer| answer.throttle_time_ms));
             for flight in flights {
@@ -116,9 +119,11 @@ impl End<'_> {
         let Some(answer) = answer else { return self.written(flight, -1, None) };
         let found = self.find(answer, &flight.partition);
         let Some(answer) = found else {
-            tracing::warn!(target: "kafkafast.producer",
-                "Broker {} left {}/{} out of its answer; its batch is sent again",
-                self.broker.node, flight.partition.topic, flight.partition.index);
+            let (node, topic, index) = (self.broker.node, &flight.partition.topic, flight.partition.index);
+            if let Some(more) = log_rate::due(format_args!("left out {node} {topic}/{index}")) {
+                tracing::warn!(target: "kafkafast.producer",
+                    "Broker {node} left {topic}/{index} out of its answer; its batch is sent again{more}");
+            }
             return self.retry(flight, Duration::ZERO);
         };
         let code = ErrorCode(answer.error_code);
@@ -175,10 +180,12 @@ impl End<'_> {
         if failures == 0 && matches!(verdict, Verdict::Retry) {
             // Every leader moves now and then, and a new topic's does not know at once that it is one.
             tracing::debug!(target: "kafkafast.producer", "Broker {node} answered {code} for {topic}/{index}: once more");
-        } else if failures.is_power_of_two() || failures == 0 {
+        } else if (failures.is_power_of_two() || failures == 0)
+            && let Some(more) = log_rate::due(format_args!("produce {node} {topic}/{index} {code}"))
+        {
             // The first of a row is news, the others are not, except now and then.
             tracing::warn!(target: "kafkafast.producer",
-                "Broker {node} answered {code} for {topic}/{index} ({count} records, {verdict:?})");
+                "Broker {node} answered {code} for {topic}/{index} ({count} records, {verdict:?}){more}");
         }
     }
 
@@ -309,7 +316,9 @@ impl End<'_> {
     }
 
     fn give_up(&mut self, partition: Arc<Partition>, ticket: Ticket, batch: Batch, error: DeliveryError) {
-        tracing::error!(target: "kafkafast.producer", "{} records failed: {error}", batch.count());
+        if let Some(more) = log_rate::due(format_args!("failed {error}")) {
+            tracing::error!(target: "kafkafast.producer", "{} records failed: {error}{more}", batch.count());
+        }
         let in_doubt = batch.receipt.possibly_written();
         let list = partition.with_queue(|queue| queue.given_up(ticket, in_doubt));
         fail(&partition, batch, error);
@@ -323,9 +332,12 @@ impl End<'_> {
         let node = self.broker.node;
         let now = self.shared.time.us().max(1);
         self.broker.failed_us.store(now, Relaxed);
-        if self.broker.down_since_us.compare_exchange(0, now, Relaxed, Relaxed).is_ok() {
+        // A broker that answers now and then is down anew each time.
+        if self.broker.down_since_us.compare_exchange(0, now, Relaxed, Relaxed).is_ok()
+            && let Some(more) = log_rate::due(format_args!("produce fails {node}"))
+        {
             tracing::warn!(target: "kafkafast.producer",
-                "Produce to broker {node} failed: {error}. Its {batches} batches are kept and sent again");
+                "Produce to broker {node} failed: {error}. Its {batches} batches are kept and sent again{more}");
         } else {
             tracing::debug!(target: "kafkafast.producer", "Produce to broker {node} failed: {error}");
         }

@@ -30,6 +30,7 @@ use super::time::Time;
 use super::topic::{NO_NODE, Partition, Topic};
 use crate::cluster::{Cluster, TopicMeta};
 use crate::config::{Acks, Compression, Config};
+use crate::log_rate;
 
 /// A broker that failed is chosen again when nothing was tried with it for so long; more than the longest back-off.
 const TRY_AGAIN: Duration = Duration::from_secs(3);
@@ -338,9 +339,12 @@ impl Shared {
 /// Says at the fourth try, the eighth, and so on, that records wait for a leader: about every second, minute, hour.
 fn warn_leaderless(partition: &Partition) {
     let tries = partition.leaderless.fetch_add(1, Relaxed) + 1;
-    if tries >= 4 && tries.is_power_of_two() {
+    if tries >= 4
+        && tries.is_power_of_two()
+        && let Some(more) = log_rate::due(format_args!("leaderless {}/{}", partition.topic, partition.index))
+    {
         tracing::warn!(target: "kafkafast.producer",
-            "{} bytes wait for {}/{}, which has no leader. Was the topic deleted, or are its brokers down?",
+            "{} bytes wait for {}/{}, which has no leader. Was the topic deleted, or are its brokers down?{more}",
             partition.queued_bytes.load(Relaxed), partition.topic, partition.index);
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::Shared;
 use crate::config::BrokerAddress;
+use crate::log_rate;
 use crate::net::error::{CloseReason, ConnectError};
 use crate::net::random;
 use crate::net::sasl::{self, Ask, Credentials};
@@ -73,7 +74,9 @@ impl Session {
             // Nothing more is sent, so it could not be renewed. The broker reads what was sent before the session's end, or closes.
             Err(_) if shared.state.lock().finishing => None,
             Err(error) => {
-                tracing::warn!(target: "kafkafast.net", "The session could not be renewed: {error}");
+                if let Some(more) = log_rate::due(format_args!("session {} {error}", self.address)) {
+                    tracing::warn!(target: "kafkafast.net", "The session could not be renewed: {error}{more}");
+                }
                 shared.close(CloseReason::Session(error.to_string()));
                 None
             }
