@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::mirror;
+use super::outage::Outage;
 use super::plan::Seen;
 use super::publish;
 use super::recover;
 use super::shared::{Alarm, Shared};
 use super::state::Phase;
-use crate::error::ErrorKind;
 use crate::group::{ExchangeReply, ExchangeRequest, GroupError};
+use crate::log_rate;
 
-/// Wait after a failed exchange, doubling with jitter.
-const RETRY_FIRST: Duration = Duration::from_millis(20);
-const RETRY_MOST: Duration = Duration::from_secs(1);
+/// Longest wait before a consumer that closes asks a group again which failed.
+const RETRY_CLOSING: Duration = Duration::from_secs(1);
 
 /// Longest wait for work in the group; the heartbeat comes sooner.
 const WORK_WAIT: Duration = Duration::from_secs(30);
@@ -27,13 +27,18 @@ const TICK_LEAST: Duration = Duration::from_millis(100);
 /// Exchanges until the consumer is closed and the group was told everything.
 pub(super) async fn run(shared: Arc<Shared>) {
     let _alarm = Alarm::new(&shared);
-    let mut failures = 0;
+    let mut outage = Outage::new();
     let mut last_learned = Instant::now();
     let mut lives = shared.coordinator.lives();
     let mut clearing: Option<JoinHandle<()>> = None;
     loop {
-        if let Err(error) = recover::after_loss(&shared, &mut lives).await {
-            tracing::warn!("the group was lost, and its positions are not restored yet: {error}");
+        if let Err(error) = recover::after_loss(&shared, &mut lives).await
+            && let Some(more) = log_rate::due(format_args!("restore {} {error}", shared.group()))
+        {
+            tracing::warn!(
+                "group \"{}\" was lost, and its positions are not restored yet: {error}{more}",
+                shared.group()
+            );
         }
         let now = Instant::now();
         let (next, unsaid, request, phase) = shared.with(|state| {
@@ -52,35 +57,24 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 let sent = Instant::now();
                 match exchange(&shared, &request, next).await {
                     Ok(reply) => {
-                        failures = 0;
+                        serves_again(&shared, &mut outage);
                         shared.with(|state| state.answered(reply, sent, Instant::now()));
                         continue;
                     }
-                    Err(error) if is_final(&error) => {
+                    Err(error) if error.is_final() => {
                         shared.with(|state| state.refused(error.to_string()));
                         None
                     }
                     Err(error) => {
-                        if error == GroupError::Reconcile {
-                            match mirror::reconcile(&shared).await {
-                                Ok(()) => continue,
-                                Err(error) => {
-                                    tracing::warn!("comparing positions with Kafka's commits: {error}")
-                                }
-                            }
+                        if error == GroupError::Reconcile && reconciled(&shared).await {
+                            continue;
                         }
-                        let wait = super::jitter(RETRY_MOST.min(RETRY_FIRST * 2u32.pow(failures)));
-                        failures = (failures + 1).min(8);
-                        tracing::warn!(
-                            "the group is not reached: {error}; next try in {} ms",
-                            wait.as_millis()
-                        );
                         if shared.with(|state| state.closing_for(now)) > shared.conf.lease {
                             // Everybody let go of us long ago, and what we held is free by itself.
                             end(&shared);
                             return;
                         }
-                        Some(Instant::now() + wait)
+                        Some(Instant::now() + failed(&shared, &mut outage, &error))
                     }
                 }
             }
@@ -93,6 +87,43 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
     }
     leave(&shared).await;
+}
+
+/// The group does not serve us. Returns how long to wait before it is asked again.
+fn failed(shared: &Shared, outage: &mut Outage, error: &GroupError) -> Duration {
+    let wait = outage.failed(error, Instant::now());
+    let group = shared.group();
+    if let Some(more) = log_rate::due(format_args!("exchange {group} {error}")) {
+        outage.logged();
+        let when = if error.is_refusal() { "ever more rarely, at last every 30 s" } else { "every second" };
+        tracing::warn!(
+            "group \"{group}\" does not serve this consumer: {error}. Its readers wait, and it is asked again {when}{more}"
+        );
+    }
+    wait
+}
+
+fn serves_again(shared: &Shared, outage: &mut Outage) {
+    if let Some(lasted) = outage.over(Instant::now()) {
+        tracing::info!(
+            "group \"{}\" serves this consumer again, after {:.1} s",
+            shared.group(),
+            lasted.as_secs_f64()
+        );
+    }
+}
+
+/// Holds what another server has against the commits in Kafka; whether that is done.
+async fn reconciled(shared: &Shared) -> bool {
+    match mirror::reconcile(shared).await {
+        Ok(()) => true,
+        Err(error) => {
+            if let Some(more) = log_rate::due(format_args!("reconcile {} {error}", shared.group())) {
+                tracing::warn!("comparing positions with Kafka's commits: {error}{more}");
+            }
+            false
+        }
+    }
 }
 
 /// Tells the group what was seen. What only leaders can clear up is left to a task, one at a time: while a leader says nothing
@@ -130,12 +161,7 @@ async fn exchange(
 /// said is the same.
 async fn wait(shared: &Shared, next: Instant, retry_at: Option<Instant>) {
     if let Some(at) = retry_at {
-        // Heartbeats and deadlines are still looked after in between.
-        tokio::select! {
-            () = tokio::time::sleep_until(at.into()) => {}
-            () = shared.until_over() => {}
-        }
-        return;
+        return rest(shared, at).await;
     }
     let idle = shared.with(|state| state.talk.is_dry() && state.wanted(Instant::now()) > 0);
     tokio::select! {
@@ -143,6 +169,23 @@ async fn wait(shared: &Shared, next: Instant, retry_at: Option<Instant>) {
         () = tokio::time::sleep_until(next.into()) => {}
         () = shared.until_over() => {}
         () = work(shared), if idle => shared.with(|state| state.talk.work_appeared()),
+    }
+}
+
+/// Waits until `at`, or for a second when the consumer closes, and looks after deadlines meanwhile: leases end by our own clock.
+async fn rest(shared: &Shared, mut at: Instant) {
+    let mut now = Instant::now();
+    while now < at {
+        let (next, closing) = shared.with(|state| (state.tick(now), state.phase != Phase::Open));
+        if closing {
+            at = at.min(now + RETRY_CLOSING);
+        }
+        let look = next.max(now + TICK_LEAST).min(now + RETRY_CLOSING);
+        tokio::select! {
+            () = tokio::time::sleep_until(look.min(at).into()) => {}
+            () = shared.until_over() => return,
+        }
+        now = Instant::now();
     }
 }
 
@@ -172,9 +215,4 @@ pub(super) fn end(shared: &Shared) {
     shared.over.send_replace(true);
     shared.events.close();
     shared.cluster.close();
-}
-
-/// Whether the group will never serve us, as opposed to being away for a while.
-fn is_final(error: &GroupError) -> bool {
-    matches!(error.kind(), ErrorKind::Config | ErrorKind::Group)
 }

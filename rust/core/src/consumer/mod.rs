@@ -34,6 +34,7 @@ mod fetch;
 mod known;
 mod message;
 mod mirror;
+mod outage;
 mod piece;
 mod plan;
 mod publish;

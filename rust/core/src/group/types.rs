@@ -415,7 +415,7 @@ impl GroupSettings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
-    /// A setting that all members must share differs.
+    /// A setting that all members must share differs. A member that has joined meets it when the group was made anew by others.
     #[error("this consumer has {setting}={member}, its group has {setting}={group}; all members must agree")]
     Disagree {
         /// The setting.
@@ -436,7 +436,8 @@ pub enum GroupError {
         /// What it does.
         what: String,
     },
-    /// What is at the address cannot hold a group, or not for this user.
+    /// What is at the address cannot hold a group, or not for this user: until somebody mends that. A member that has joined asks
+    /// again, ever more rarely.
     #[error("Redis {address} {what}")]
     Refused {
         /// `host:port`.
@@ -473,6 +474,26 @@ pub enum GroupError {
 }
 
 impl GroupError {
+    /// Whether asking again mends nothing, so that a member that has joined ends. What `connect` fails for at once is for people to
+    /// mend, and they mend it while members run: a password, a right, a memory policy, members with other settings that are
+    /// stopped one after the other. Final is what only another process can do better, or what was meant: the group was deleted,
+    /// its keys have a layout that this version does not read, a defect.
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Disagree { .. } | Self::Refused { .. } | Self::Away { .. } | Self::Reconcile => false,
+            Self::Deleted
+            | Self::TooMany(_)
+            | Self::Version { .. }
+            | Self::TooLarge(_)
+            | Self::Strange(_) => true,
+        }
+    }
+
+    /// Whether the group was reached and refuses this member until somebody mends something.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Disagree { .. } | Self::Refused { .. })
+    }
+
     /// The class: what a caller can do about it.
     pub const fn kind(&self) -> ErrorKind {
         match self {

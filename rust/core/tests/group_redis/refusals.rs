@@ -111,3 +111,25 @@ async fn a_lost_group_is_made_anew_once() {
     assert!(a.is_ok() && b.is_ok() && c.is_ok() && d.is_ok());
     assert_eq!(group.lives(), 1);
 }
+
+/// Members of a new deployment make a lost group anew, with other settings: the old ones wait until those are gone, and do not slip in
+/// with the second try.
+#[tokio::test]
+async fn a_member_that_disagrees_with_the_group_made_anew_waits_until_it_may_come() {
+    let redis = RealRedis::start(&RedisOptions::new());
+    let old = crate::support::join(&redis, "g", "old").await;
+    old.init(&[start("t", 0, 5000)]).await.unwrap();
+    redis.flush_all();
+    let settings = GroupSettings { consume_step: 7, ..GroupSettings::of(&Config::default()) };
+    let new = RedisGroup::join(&conf(&redis, "g"), settings, "new".into()).await.unwrap();
+    new.exchange(&round("new", "t", 0)).await.unwrap();
+    for _ in 0..3 {
+        let error = old.exchange(&round("old", "t", 1)).await.unwrap_err();
+        assert!(error.to_string().contains("consume-step"), "{error}");
+        assert!(!error.is_final() && error.is_refusal());
+        assert_eq!(old.lives(), 0);
+    }
+    new.leave(&"new".into()).await.unwrap();
+    old.exchange(&round("old", "t", 1)).await.unwrap();
+    assert_eq!(old.lives(), 1, "its starts are fixed anew");
+}

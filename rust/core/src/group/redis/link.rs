@@ -102,8 +102,7 @@ impl Link {
     }
 
     async fn failed(&self, open: &Open, error: RedisError) -> GroupError {
-        let stays = matches!(error.kind(), redis::ErrorKind::Server(_)) && !is_of_a_replica(&error);
-        if !stays {
+        if !keeps_connection(&error) {
             let mut current = self.open.lock().await;
             // Another caller may have connected anew meanwhile.
             if current.as_ref().is_some_and(|c| Arc::ptr_eq(&c.run, &open.run)) {
@@ -193,26 +192,28 @@ impl Link {
 
     fn explain(&self, error: &RedisError) -> GroupError {
         let user = self.conf.user.as_deref().unwrap_or("default");
-        match error.code() {
-            Some("NOAUTH") => self.refused("needs a password (NOAUTH): RedisConf.setPassword".into()),
-            Some("WRONGPASS") => self.refused(format!("does not take this password for user \"{user}\" (WRONGPASS)")),
-            Some("NOPERM") => self.refused(format!(
+        match code(error) {
+            "NOAUTH" => self.refused("needs a password (NOAUTH): RedisConf.setPassword".into()),
+            "WRONGPASS" => self.refused(format!("does not take this password for user \"{user}\" (WRONGPASS)")),
+            "NOPERM" => self.refused(format!(
                 "does not let user \"{user}\" do what the group needs ({}). Grant: +evalsha +eval +script|load +info +ping \
                  +hello +subscribe +publish +time +@hash +@sortedset +@stream +del +unlink +expire ~{{{}}}-kafka-* &{{{}}}-kafka-*",
                 error.detail().unwrap_or("NOPERM"),
                 self.conf.group,
                 self.conf.group,
             )),
-            Some("OOM") => self.refused_for_now("is out of memory and takes no writes (OOM): raise maxmemory"),
-            Some("MISCONF") => self.refused_for_now("takes no writes because it cannot save (MISCONF): look at its log"),
-            // Older servers tell the script's error and name what it met in the text only.
-            code if code == Some("WRONGTYPE") || error.detail().is_some_and(|text| text.contains("WRONGTYPE")) => {
-                GroupError::Strange(format!(
-                    "Redis {} holds something else under a key of {{{}}}-kafka-* (WRONGTYPE)",
-                    self.conf.address(),
-                    self.conf.group
-                ))
-            }
+            "OOM" => self.refused_for_now("is out of memory and takes no writes (OOM): raise maxmemory"),
+            "MISCONF" => self.refused_for_now("takes no writes because it cannot save (MISCONF): look at its log"),
+            "WRONGTYPE" => GroupError::Strange(format!(
+                "Redis {} holds something else under a key of {{{}}}-kafka-* (WRONGTYPE)",
+                self.conf.address(),
+                self.conf.group
+            )),
+            SCRIPT => GroupError::Strange(format!(
+                "Redis {} ended a script of the group with an error ({})",
+                self.conf.address(),
+                error.detail().unwrap_or("ERR")
+            )),
             _ if is_of_a_replica(error) => self.refused_for_now("is a replica or has lost its master"),
             _ if error.is_timeout() => self.silent(),
             _ => away(&self.conf, format!("failed: {error}")),
@@ -232,12 +233,108 @@ fn away(conf: &RedisConf, what: String) -> GroupError {
     GroupError::Away { address: conf.address(), what }
 }
 
+/// What stands for a code where a script came upon something that it does not expect.
+const SCRIPT: &str = "script";
+
+/// What a server's error says, in its own words; [`SCRIPT`] for a script that failed by itself, nothing for another error.
+fn code(error: &RedisError) -> &str {
+    let (code, text) = (error.code().unwrap_or(""), error.detail().unwrap_or(""));
+    if code != "ERR" || !text.contains("user_script") {
+        return code;
+    }
+    // Servers before 7.0 tell the script's error, and name what it met in the text only.
+    const NAMED: [&str; 8] =
+        ["WRONGTYPE", "OOM", "MISCONF", "NOPERM", "READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED"];
+    let named = NAMED.into_iter().find(|named| text.contains(named));
+    // Somebody's SCRIPT KILL, which ends only what has not written yet.
+    named.unwrap_or(if text.contains("Script killed") { code } else { SCRIPT })
+}
+
 /// Whether the server is not, or no longer, the one to write to.
 fn is_of_a_replica(error: &RedisError) -> bool {
-    matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING" | "UNBLOCKED"))
+    matches!(code(error), "READONLY" | "MASTERDOWN" | "LOADING" | "UNBLOCKED")
+}
+
+/// Whether the connection may be used on after this error: the server understood and refused, and a new connection would be told
+/// the same. Not so where the address may lead to another server by now, or where a connection says who its user is.
+fn keeps_connection(error: &RedisError) -> bool {
+    let answered = error.code().is_some();
+    answered && !is_of_a_replica(error) && !matches!(code(error), "NOAUTH" | "WRONGPASS")
 }
 
 /// A field of INFO's answer.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error as the server of this version writes it.
+    fn answered(line: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        value.extract_error().unwrap_err()
+    }
+
+    fn link() -> Link {
+        let mut conf = RedisConf::new("redis", 6379, "g");
+        conf.user = Some("app".into());
+        Link::new(&conf, "wake".into(), Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn a_connection_is_kept_where_a_new_one_would_be_told_the_same() {
+        let in_script = |met: &str| {
+            format!("ERR Error running script (call to f_1): @user_script:71: @user_script: 71: {met}")
+        };
+        for (line, keeps) in [
+            ("READONLY You can't write against a read only replica.", false),
+            ("LOADING Redis is loading the dataset in memory", false),
+            ("MASTERDOWN Link with MASTER is down", false),
+            ("UNBLOCKED force unblock from blocking operation", false),
+            (&in_script("-READONLY You can't write against a read only replica."), false),
+            ("NOAUTH Authentication required.", false),
+            ("WRONGPASS invalid username-password pair or user is disabled.", false),
+            ("NOPERM this user has no permissions to run the 'evalsha' command", true),
+            ("OOM command not allowed when used memory > 'maxmemory'.", true),
+            ("MISCONF Redis is configured to save RDB snapshots", true),
+            ("BUSY Redis is busy running a script.", true),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", true),
+            ("ERR user_script:7: attempt to index a nil value script: 1, on @user_script:7.", true),
+        ] {
+            assert_eq!(keeps_connection(&answered(line)), keeps, "{line}");
+        }
+        let dropped = RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        assert!(!keeps_connection(&dropped));
+    }
+
+    #[test]
+    fn what_a_script_met_is_told_from_a_script_that_failed() {
+        let link = link();
+        let explained = |line: &str| link.explain(&answered(line));
+        let old = |met: &str| {
+            explained(&format!(
+                "ERR Error running script (call to f_1): @user_script:71: @user_script: 71: {met}"
+            ))
+        };
+        let is_away = |error: &GroupError| matches!(error, GroupError::Away { .. });
+        let is_strange = |error: &GroupError| matches!(error, GroupError::Strange(_));
+        assert!(is_away(&old("-OOM command not allowed when used memory > 'maxmemory'.")));
+        assert!(is_away(&old("-MISCONF Redis is configured to save RDB snapshots")));
+        assert!(is_away(&old("-READONLY You can't write against a read only replica.")));
+        assert!(matches!(old("-NOPERM this user has no permissions"), GroupError::Refused { .. }));
+        assert!(is_strange(&old("WRONGTYPE Operation against a key holding the wrong kind of value")));
+        assert!(is_strange(&old("attempt to index local 'u' (a boolean value)")));
+        assert!(is_strange(&explained(
+            "ERR user_script:7: attempt to index a nil value script: 1, on @user_script:7."
+        )));
+        for passes in [
+            "ERR Error running script (call to f_1): @user_script:1: Script killed by user with SCRIPT KILL...",
+            "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            "ERR max number of clients reached",
+        ] {
+            assert!(is_away(&explained(passes)), "{passes}: {:?}", explained(passes));
+        }
+    }
 }

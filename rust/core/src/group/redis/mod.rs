@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 
 use super::types::{ConsumerId, GroupError, GroupSettings};
 use crate::config::RedisConf;
+use crate::log_rate;
 use call::{Call, Reply};
 use link::{Link, Open};
 use scripts::Keys;
@@ -132,28 +133,30 @@ impl RedisGroup {
         self.link.conf()
     }
 
-    /// Joins what is there, or makes it.
+    /// Joins what is there, or makes it. One that it may not join leaves this member where it was.
     async fn enter(&self, open: &Open) -> Result<(), GroupError> {
-        let agreed = self.try_enter(open).await?;
-        if agreed == self.settings {
-            return Ok(());
+        let (incarnation, agreed) = self.try_enter(open).await?;
+        if agreed != self.settings && !self.change(open, &incarnation).await? {
+            return agreed.agree(&self.settings);
         }
-        // Nobody is in it and nothing is leased: what the last ones agreed on binds nobody.
-        let topics = self.all_topics(open).await?;
-        let mut call = self.prepare(&scripts::CHANGE, topics.iter().map(|topic| &**topic));
-        numbers(&self.settings).into_iter().for_each(|n| _ = call.arg(n));
-        let changed = match self.raw(open, call).await? {
-            Answer::Ok(mut reply) => reply.int()? == 1,
-            Answer::Gone => false,
-        };
-        if changed {
-            return Ok(());
-        }
-        agreed.agree(&self.settings)
+        *self.incarnation.lock() = incarnation;
+        Ok(())
     }
 
-    /// Takes in the incarnation that is there now; its settings.
-    async fn try_enter(&self, open: &Open) -> Result<GroupSettings, GroupError> {
+    /// Gives the group this member's settings, if nobody is in it and nothing is leased: what the last ones agreed on binds
+    /// nobody.
+    async fn change(&self, open: &Open, incarnation: &str) -> Result<bool, GroupError> {
+        let topics = self.all_topics(open).await?;
+        let mut call = self.prepare_as(&scripts::CHANGE, incarnation, topics.iter().map(|topic| &**topic));
+        numbers(&self.settings).into_iter().for_each(|n| _ = call.arg(n));
+        match self.raw(open, call).await? {
+            Answer::Ok(mut reply) => Ok(reply.int()? == 1),
+            Answer::Gone => Ok(false),
+        }
+    }
+
+    /// The incarnation that is there now, and its settings.
+    async fn try_enter(&self, open: &Open) -> Result<(Arc<str>, GroupSettings), GroupError> {
         let fresh = format!("{:016x}", super::nonce());
         let mut call = scripts::JOIN.prepare_invoke();
         call.key(self.keys.meta())
@@ -167,9 +170,7 @@ impl RedisGroup {
         self.status(&mut reply)?;
         let incarnation: Arc<str> = reply.text()?.into();
         let _is_new = reply.int()?;
-        let agreed = settings(&mut reply.list()?)?;
-        *self.incarnation.lock() = incarnation;
-        Ok(agreed)
+        Ok((incarnation, settings(&mut reply.list()?)?))
     }
 
     fn clock(&self) -> Option<u64> {
@@ -186,9 +187,19 @@ impl RedisGroup {
         topics: impl ExactSizeIterator<Item = &'a str> + Clone,
     ) -> Call {
         let incarnation = Arc::clone(&*self.incarnation.lock());
+        self.prepare_as(script, &incarnation, topics)
+    }
+
+    /// As [`Self::prepare`], of an incarnation that this member has not joined yet.
+    fn prepare_as<'a>(
+        &self,
+        script: &'static Script,
+        incarnation: &str,
+        topics: impl ExactSizeIterator<Item = &'a str> + Clone,
+    ) -> Call {
         #[cfg(test)]
         let script = self.mistake.map_or(script, |(find, put)| scripts::with_mistake(script, find, put));
-        Call::new(script, &self.keys, &incarnation, self.clock(), topics)
+        Call::new(script, &self.keys, incarnation, self.clock(), topics)
     }
 
     /// What a script's first word says.
@@ -236,19 +247,21 @@ impl RedisGroup {
         if *self.incarnation.lock() != *known {
             return Ok(());
         }
-        let conf = self.link.conf();
-        tracing::warn!(
-            "group \"{}\" is not in Redis {} any more: {}",
-            conf.group,
-            conf.address(),
-            if conf.mirror {
-                "it goes on from the positions committed to Kafka"
-            } else {
-                "its positions are lost (mirror is off)"
-            }
-        );
         self.enter(open).await?;
         self.lives.fetch_add(1, Ordering::Relaxed);
+        let conf = self.link.conf();
+        if let Some(more) = log_rate::due(format_args!("lost {} {}", conf.group, conf.address())) {
+            tracing::warn!(
+                "group \"{}\" is not in Redis {} any more: {}{more}",
+                conf.group,
+                conf.address(),
+                if conf.mirror {
+                    "it goes on from the positions committed to Kafka"
+                } else {
+                    "its positions are lost (mirror is off)"
+                }
+            );
+        }
         Ok(())
     }
 
