@@ -10,18 +10,19 @@ use parking_lot::Mutex;
 
 use super::state::GroupState;
 use super::types::{GroupError, GroupSettings};
+use crate::log_rate;
 
-/// Embedded groups of one process. A group's positions outlive its consumers, so they are freed by `delete` only.
+/// Embedded groups of one process. A group's positions outlive its consumers: it goes by `delete`, or when a new one needs its
+/// room and no consumer has it.
 const GROUPS: usize = 1024;
 /// How often what is not urgent is looked after, ms: members that died, topics that nobody reads.
 const TICK: u64 = 1_000;
 
-type Registry = Mutex<HashMap<(String, String), Arc<Embedded>>>;
-
-static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
+static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(|| Mutex::new(Registry::new(GROUPS)));
 
 /// A group in this process. Two consumers of one process that name the same group on the same cluster share it, and its
-/// positions survive them. A process may have 1024.
+/// positions survive them. A process may have 1024; for one more, the one goes that no consumer has and that was unused for
+/// longest, and its positions, which are nowhere else, with it.
 #[derive(Debug)]
 pub struct Embedded {
     inner: Mutex<Inner>,
@@ -35,6 +36,8 @@ struct Inner {
     idle: Vec<Idle>,
     tickets: u64,
     next_tick: u64,
+    /// When somebody asked it last.
+    used: Instant,
     deleted: bool,
 }
 
@@ -47,13 +50,26 @@ struct Idle {
     waker: Waker,
 }
 
-impl Embedded {
-    /// The group of this name on this cluster, made if it is new. Fails when it is there with other settings and somebody
-    /// relies on those.
-    pub fn named(name: &str, cluster: &str, settings: GroupSettings) -> Result<Arc<Self>, GroupError> {
-        let mut groups = REGISTRY.lock();
+/// The groups of the process, or of a test.
+#[derive(Debug)]
+struct Registry {
+    groups: HashMap<(String, String), Arc<Embedded>>,
+    most: usize,
+}
+
+impl Registry {
+    fn new(most: usize) -> Self {
+        Self { groups: HashMap::new(), most }
+    }
+
+    fn named(
+        &mut self,
+        name: &str,
+        cluster: &str,
+        settings: GroupSettings,
+    ) -> Result<Arc<Embedded>, GroupError> {
         let key = (cluster.to_owned(), name.to_owned());
-        if let Some(group) = groups.get(&key) {
+        if let Some(group) = self.groups.get(&key) {
             let mut inner = group.inner.lock();
             if inner.state.settings() != &settings {
                 // Nobody is in it and nothing is leased: what the last ones agreed on binds nobody.
@@ -65,18 +81,52 @@ impl Embedded {
             drop(inner);
             return Ok(Arc::clone(group));
         }
-        if groups.len() == GROUPS {
-            return Err(GroupError::TooMany(GROUPS));
-        }
-        let group = Arc::new(Self::new(settings));
-        groups.insert(key, Arc::clone(&group));
+        self.make_room()?;
+        let group = Arc::new(Embedded::new(settings));
+        self.groups.insert(key, Arc::clone(&group));
         Ok(group)
     }
 
+    /// At the limit, the group goes that was unused for longest: nobody but the registry has it, so nobody can come to use it
+    /// while the registry is locked.
+    fn make_room(&mut self) -> Result<(), GroupError> {
+        if self.groups.len() < self.most {
+            return Ok(());
+        }
+        let unused = self.groups.iter().filter(|(_, group)| Arc::strong_count(group) == 1);
+        let oldest = unused.min_by_key(|(_, group)| group.used()).map(|(key, _)| key.clone());
+        let key = oldest.ok_or(GroupError::TooMany(self.most))?;
+        self.groups.remove(&key);
+        if let Some(more) = log_rate::due("embedded groups make room") {
+            tracing::info!(
+                "{} embedded groups live in this process: \"{}\", which no consumer uses and which was unused for longest, makes \
+                 room. A consumer that names it starts by its own settings{more}",
+                self.most,
+                key.1
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Embedded {
+    /// The group of this name on this cluster, made if it is new. Fails when it is there with other settings and somebody
+    /// relies on those, and when it is new and a process's 1024 groups are all in use. When they are not, the one that was
+    /// unused for longest goes.
+    pub fn named(name: &str, cluster: &str, settings: GroupSettings) -> Result<Arc<Self>, GroupError> {
+        REGISTRY.lock().named(name, cluster, settings)
+    }
+
     fn new(settings: GroupSettings) -> Self {
-        let state = GroupState::new(settings, 0);
-        let inner = Inner { state, idle: Vec::new(), tickets: 0, next_tick: TICK, deleted: false };
-        Self { inner: Mutex::new(inner), started: Instant::now() }
+        let (state, started) = (GroupState::new(settings, 0), Instant::now());
+        let inner =
+            Inner { state, idle: Vec::new(), tickets: 0, next_tick: TICK, used: started, deleted: false };
+        Self { inner: Mutex::new(inner), started }
+    }
+
+    /// When somebody asked it last.
+    fn used(&self) -> Instant {
+        self.inner.lock().used
     }
 
     fn now(&self) -> u64 {
@@ -91,6 +141,7 @@ impl Embedded {
         }
         // Under the lock, so that time never goes back from one step to the next.
         let now = self.now();
+        inner.used = self.started + Duration::from_millis(now);
         if now >= inner.next_tick {
             inner.next_tick = now + TICK;
             inner.state.tick(now);
@@ -104,7 +155,7 @@ impl Embedded {
 
     /// Forgets the group: its members get [`GroupError::Deleted`], the next consumer of this name starts a new one.
     pub(super) fn delete(self: &Arc<Self>) {
-        REGISTRY.lock().retain(|_, group| !Arc::ptr_eq(group, self));
+        REGISTRY.lock().groups.retain(|_, group| !Arc::ptr_eq(group, self));
         let mut inner = self.inner.lock();
         inner.deleted = true;
         inner.state = GroupState::new(inner.state.settings().clone(), 0);
@@ -423,5 +474,37 @@ mod tests {
         );
         group.step(|state, now| state.leave(now, &"a".into())).unwrap();
         Embedded::named(&name, "c", other).unwrap();
+    }
+
+    #[test]
+    fn at_the_limit_the_group_goes_that_was_unused_for_longest() {
+        let settings = GroupSettings::of(&Config::default());
+        let mut registry = Registry::new(3);
+        let mut named = |name: &str| registry.named(name, "c", settings.clone());
+        let touch = |group: &Embedded| {
+            std::thread::sleep(Duration::from_millis(2));
+            group.step(|state, now| state.leave(now, &"m".into())).unwrap();
+        };
+        let (a, b) = (named("a").unwrap(), named("b").unwrap());
+        touch(&b);
+        touch(&a);
+        b.step(|state, _| state.subscribe(&"t".into(), true)).unwrap();
+        let (weak_a, weak_b) = (Arc::downgrade(&a), Arc::downgrade(&b));
+        drop((a, b));
+        let c = named("c").unwrap();
+        // "c" is older, and somebody has it; "b" was asked after "a".
+        let d = named("d").unwrap();
+        assert!(weak_a.upgrade().is_none());
+        assert!(weak_b.upgrade().unwrap().step(|state, _| state.topics()).unwrap().contains(&"t".into()));
+        // What nobody has lives on as long as there is room: it is the same group.
+        let b = named("b").unwrap();
+        assert!(Arc::ptr_eq(&b, &weak_b.upgrade().unwrap()));
+        // All are in use.
+        let error = named("e").unwrap_err();
+        assert_eq!(error, GroupError::TooMany(3));
+        assert!(error.to_string().contains("close consumers"), "{error}");
+        drop(d);
+        named("e").unwrap();
+        assert!(Arc::ptr_eq(&c, &named("c").unwrap()));
     }
 }

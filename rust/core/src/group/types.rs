@@ -468,8 +468,10 @@ pub enum GroupError {
     /// Redis said something that is not understood: a defect, or something else writes to the group's keys.
     #[error("{0}: does something else write to the keys of this group?")]
     Strange(String),
-    /// Too many groups live in this process.
-    #[error("{0} embedded groups live in this process, no more are allowed; delete those you do not need")]
+    /// Too many groups of this process are in use.
+    #[error(
+        "{0} embedded groups of this process are in use, no more are allowed: close consumers that you do not need"
+    )]
     TooMany(usize),
 }
 

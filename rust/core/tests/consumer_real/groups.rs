@@ -1,9 +1,11 @@
 //! Every record once, whoever reads; what is handed back comes to the next.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kafka_fast::config::Codec;
 use kafka_fast::consumer::{Consumer, Event, GroupConf};
+use kafka_fast::group::{Embedded, GroupSettings};
 
 use crate::support::{Bench, SOON, Tally, next, number, read_all};
 
@@ -304,4 +306,30 @@ async fn dropping_everything_hands_everything_back() {
     let second = bench.consumer().await;
     assert_eq!(number(&next(&mut second.reader()).await), 2);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// A process keeps so many embedded groups; one that consumers are done with makes room for another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_ends_lets_go_of_its_group() {
+    let bench = Bench::new(1).await;
+    let consumer = bench.consumer().await;
+    let tally = Tally::default();
+    let reading = read_all(consumer.reader(), tally.clone(), Duration::ZERO);
+    bench.produce(0, 0, 10, 10).await;
+    tally.reach(10, SOON).await;
+    let cluster = bench.cluster.cluster_id().unwrap();
+    let group = Embedded::named(&bench.group, &cluster, GroupSettings::of(&bench.conf)).unwrap();
+    assert!(Arc::strong_count(&group) > 2, "the consumer has it");
+    consumer.close(SOON).await.unwrap();
+    reading.await.unwrap();
+    drop(consumer);
+    let deadline = Instant::now() + SOON;
+    while Arc::strong_count(&group) > 2 {
+        assert!(
+            Instant::now() < deadline,
+            "besides the process and this test nobody: {}",
+            Arc::strong_count(&group)
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

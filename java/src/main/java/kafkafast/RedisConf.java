@@ -48,7 +48,8 @@ public class RedisConf {
 
     /**
      * A group that lives in this process and needs no Redis. Consumers of one process that name the same group share its work; what was
-     * handled is remembered as long as the process lives. What the setters set has no meaning for it.
+     * handled is remembered as long as the process lives. (It keeps 1024 such groups; for one more, the group that no consumer has and
+     * that was unused for longest is forgotten. When all are in use, {@code connect} fails.) What the setters set has no meaning for it.
      *
      * @param groupName name of the group, not empty
      * @return the configuration
