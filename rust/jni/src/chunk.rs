@@ -1,7 +1,7 @@
 //! Two arrays of Java as a sink for records.
 //!
 //! The data array gets the bytes of batches as they lie there, one copy for all records of a batch that fit. The index array
-//! begins with topic id, partition, attempt and bytes needed, and has an entry of five numbers for each record: offset,
+//! begins with topic id, partition, attempt, bytes needed and of which offset, and has an entry of five numbers for each record: offset,
 //! timestamp, and where key, value and headers are (position in the data in the upper half, length in the lower one; -1 is
 //! null). `Slot.java` reads it. Both are written by copies: the garbage collector may move arrays, and what Java copies out
 //! of an array of its own costs it less than what it copies out of memory of ours.
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::env::Env;
 
-const HEADER: usize = 4;
+const HEADER: usize = 5;
 const ENTRY: usize = 5;
 const NULL: jlong = -1;
 
@@ -98,17 +98,20 @@ impl<'a> Chunk<'a> {
         self.env.write_longs(index, self.index);
     }
 
-    /// Notes what the next record needs.
-    pub(crate) fn needed(&mut self, bytes: usize) {
-        self.index[3] = long(bytes);
-    }
-
     /// Writes what all records of the chunk have in common.
     #[cold]
     fn begin(&mut self, unit: &UnitInfo) {
         self.index[0] = self.topics.lock().id(&unit.topic).into();
         self.index[1] = unit.partition.into();
         self.index[2] = unit.attempt.into();
+    }
+
+    /// Notes which record needs how much.
+    #[cold]
+    fn too_small(&mut self, record: &RecordRef<'_>, unit: &UnitInfo, needed: usize) -> Put {
+        self.begin(unit);
+        (self.index[3], self.index[4]) = (long(needed), record.offset);
+        Put::TooSmall(needed)
     }
 
     fn copy_run(&mut self) {
@@ -157,7 +160,11 @@ impl ChunkSink for Chunk<'_> {
             to = self.run.position(last) + last.len();
         }
         if self.used + (to - from) > self.capacity {
-            return if self.index.len() == HEADER { Put::TooSmall(to - from) } else { Put::Full };
+            return if self.index.len() == HEADER {
+                self.too_small(record, unit, to - from)
+            } else {
+                Put::Full
+            };
         }
         if self.index.len() == HEADER {
             self.begin(unit);

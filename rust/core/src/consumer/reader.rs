@@ -254,7 +254,8 @@ impl Reader {
         }
     }
 
-    /// Puts what is at hand of the unit; answers what a too small chunk needs.
+    /// Puts what is at hand of the unit; answers what a too small chunk needs for the record at which the reader stands
+    /// then.
     fn fill<S: ChunkSink + ?Sized>(&mut self, sink: &mut S, max: usize) -> Option<usize> {
         let limit = self.shared().decompress_limit;
         let Some(current) = &mut self.current else { return None };
@@ -268,11 +269,19 @@ impl Reader {
                         current.walk.take(offset, pos);
                         current.records += 1;
                     }
-                    // A sink that has no room even when empty: said as a size, or the caller would spin.
-                    Put::Full if self.runs.len() == 0 => return Some(record_bytes(&record)),
-                    Put::Full => return None,
-                    Put::TooSmall(_) if self.runs.len() > 0 => return None,
-                    Put::TooSmall(needed) => return Some(needed),
+                    Put::Full | Put::TooSmall(_) if self.runs.len() > 0 => return None,
+                    no_room => {
+                        let needed = match no_room {
+                            Put::TooSmall(needed) => needed,
+                            // A sink that has no room even when empty: said as a size, or the caller would spin.
+                            Put::Full | Put::Taken => record_bytes(&record),
+                        };
+                        // What the caller refuses if it cannot make room: this record, not a gap before it.
+                        let offset = record.offset;
+                        current.walk.position = offset;
+                        self.slot.at(offset);
+                        return Some(needed);
+                    }
                 },
                 Some(Err(error)) => {
                     // What was put before it is delivered first; the next fill meets the error again.

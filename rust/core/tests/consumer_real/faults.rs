@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka_fast::config::Codec;
-use kafka_fast::consumer::{Consumer, Event, GroupConf};
+use kafka_fast::consumer::{ChunkSink, Consumer, Event, Filled, GroupConf, Put, UnitInfo};
+use kafka_fast::wire::RecordRef;
 use kafka_fast_testkit::{Fault, Options, Proxy, RealKafka, Version, free_port};
 
 use crate::support::{Bench, SOON, Tally, next, number, read_all};
@@ -129,11 +130,41 @@ async fn gaps_of_compaction_are_passed_over() {
         consumer.close(SOON).await.unwrap();
         if count < 300 {
             assert_eq!(newest.len(), 10);
-            return;
+            return a_record_behind_a_gap_is_the_one_that_fails(&bench).await;
         }
         assert!(Instant::now() < deadline, "the broker does not compact: {count} records are left");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// Has no room for anything, and remembers for what.
+#[derive(Default)]
+struct NoRoom(Option<i64>);
+
+impl ChunkSink for NoRoom {
+    fn put(&mut self, record: &RecordRef<'_>, _: &UnitInfo) -> Put {
+        self.0 = Some(record.offset);
+        Put::TooSmall(1 << 20)
+    }
+}
+
+/// A refusal names the record for which there is no room: one that named the gap before it would put the gap aside.
+async fn a_record_behind_a_gap_is_the_one_that_fails(bench: &Bench) {
+    let group = GroupConf::embedded(format!("{}-no-room", bench.group));
+    let consumer = Consumer::connect(bench.conf.clone(), group, &[&bench.topic]).await.unwrap();
+    let mut reader = consumer.reader();
+    let mut sink = NoRoom::default();
+    let filled = tokio::time::timeout(SOON, std::future::poll_fn(|cx| reader.poll_fill(cx, &mut sink, 10)));
+    assert_eq!(filled.await.unwrap().unwrap(), Filled::TooSmall(1 << 20));
+    let at = sink.0.expect("it was asked");
+    assert!(at > 0, "compaction has left a gap before it");
+    reader.failed("there is no room");
+    while let Some(event) = tokio::time::timeout(SOON, consumer.event()).await.unwrap() {
+        if let Event::Failed { start, .. } = event {
+            return assert_eq!(start, at);
+        }
+    }
+    panic!("no event says that it failed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

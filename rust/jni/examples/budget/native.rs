@@ -229,7 +229,7 @@ pub(crate) fn next(meter: &mut Meter, port: u16, bytes: usize) -> u64 {
     let slot = Java_kafkafast_NativeConsumer_openSlot(env, CLASS, handle, READER);
     assert!(!Java_kafkafast_NativeConsumer_control(env, CLASS, handle, slot).is_null());
     let data = Jvm::array(vec![0; DATA_BYTES]);
-    let index = Jvm::array(vec![0; (4 + MAX_RECORDS * 5) * size_of::<jlong>()]);
+    let index = Jvm::array(vec![0; (5 + MAX_RECORDS * 5) * size_of::<jlong>()]);
     let fill = || {
         let (data, index) = (data.reference(), index.reference());
         Java_kafkafast_NativeConsumer_next(env, CLASS, handle, slot, data, index, MAX_RECORDS as jint)

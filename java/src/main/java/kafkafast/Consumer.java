@@ -121,6 +121,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
      * @return the message; null when the consumer is closed
      * @throws InterruptException when the thread is interrupted while it waits
      * @throws GroupException when the group refuses this consumer for good
+     * @throws OutOfMemoryError when the heap has no room for the message: it has failed as in {@link #process}, and comes again
      */
     public Message readMsg() {
         return readMsg(Long.MAX_VALUE);
@@ -220,7 +221,9 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
     /**
      * Works on messages with so many threads until the consumer is closed: a handler that returns acknowledges its message, one that
      * throws makes it come again after a back-off, and after {@code max-attempts} it is set aside with a warning. What a handler throws while
-     * the consumer closes is no failed attempt: its message is handed back as it is.
+     * the consumer closes is no failed attempt: its message is handed back as it is. Whatever a handler throws, errors of the JVM too, and a
+     * message for which the heap has no room, are failures of that message: the threads go on with others. The interrupt flag of these threads is
+     * cleared before each message.
      *
      * <p>Blocks the caller until another thread closes the consumer, or the caller is interrupted: then handlers finish the message they
      * are on and the rest is left to others. The threads are daemons of this call and end with it.

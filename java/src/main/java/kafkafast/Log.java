@@ -15,6 +15,7 @@ final class Log {
     static final int GROUP = 2;
     static final int NET = 3;
 
+    private static final int MOST_TEXT = 1000;
     private static final System.Logger.Level[] LEVELS = {System.Logger.Level.ERROR, System.Logger.Level.WARNING, System.Logger.Level.INFO};
     private static final System.Logger[] LOGGERS = {logger("producer"), logger("consumer"), logger("group"), logger("net")};
 
@@ -24,20 +25,49 @@ final class Log {
         return System.getLogger("kafkafast." + room);
     }
 
+    /** Never throws: a logger that fails, in whatever way, must not decide what becomes of records, nor end the service thread. */
     static void write(int level, int logger, String text) {
         try {
             LOGGERS[logger].log(LEVELS[Math.min(level, INFO)], text);
-        } catch (RuntimeException e) {
-            // A logger that throws must not end the service thread.
-            System.err.println("kafkafast: " + text + " (and the logger failed: " + e + ")");
+        } catch (Throwable e) {
+            writeToErr(text, e);
         }
     }
 
+    /** As {@link #write(int, int, String)}. */
     static void write(int level, int logger, String text, Throwable cause) {
         try {
             LOGGERS[logger].log(LEVELS[Math.min(level, INFO)], text, cause);
-        } catch (RuntimeException e) {
-            System.err.println("kafkafast: " + text + ": " + cause + " (and the logger failed: " + e + ")");
+        } catch (Throwable e) {
+            writeToErr(text + ": " + describe(cause), e);
+        }
+    }
+
+    private static void writeToErr(String text, Throwable failure) {
+        try {
+            System.err.println("kafkafast: " + text + " (and the logger failed: " + describe(failure) + ")");
+        } catch (Throwable e) {
+            // There is nobody left to tell.
+        }
+    }
+
+    /**
+     * What was thrown, as a text of at most 1,000 characters. Never throws, whatever the methods of user code's exceptions do: they may throw
+     * themselves, give null, or there may be no memory.
+     */
+    static String describe(Throwable e) {
+        try {
+            String text = e.toString();
+            if (text != null) {
+                return text.length() <= MOST_TEXT ? text : text.substring(0, MOST_TEXT);
+            }
+        } catch (Throwable more) {
+            // Its class says something, too.
+        }
+        try {
+            return e.getClass().getName() + ", which does not tell its text";
+        } catch (Throwable more) {
+            return "an exception that does not tell its text";
         }
     }
 

@@ -4,6 +4,7 @@ import java.lang.ref.WeakReference;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 
 /**
@@ -11,6 +12,8 @@ import java.util.concurrent.locks.LockSupport;
  * record acknowledges the one before. Does not refer to the consumer, whose methods keep it reachable around every call.
  */
 final class Reading {
+    private static final long FULL_SAID_EVERY = TimeUnit.SECONDS.toNanos(30);
+
     private final ConsumerState state;
     private final long handle;
     /** The state holds them as long as it is open: threads, which outlive consumers, must not hold their buffers. */
@@ -18,6 +21,8 @@ final class Reading {
     /** The slot of the thread that read first, often the only one, found without a look into the thread's table. Others may see it late. */
     private WeakReference<Slot> first = new WeakReference<>(null);
     private volatile String[] topicNames = new String[0];
+    /** When it was logged last that there is no memory for a slot. */
+    private volatile long fullSaidAt = System.nanoTime() - FULL_SAID_EVERY;
 
     Reading(ConsumerState state) {
         this.state = state;
@@ -32,7 +37,12 @@ final class Reading {
         }
         // Until it is made, for which there may be no memory, it is not handed out.
         slot.reserved = true;
-        Message message = slot.message(slot.at - 1);
+        Message message;
+        try {
+            message = slot.message(slot.at - 1);
+        } catch (OutOfMemoryError e) {
+            throw noRoom(slot, slot.at - 1, e);
+        }
         slot.reserved = false;
         return message;
     }
@@ -47,14 +57,27 @@ final class Reading {
         slot.reserved = true;
         // The cell keeps naming the first: until the next ask none of them is handled.
         int first = slot.at - 1;
-        int end = (int) Math.min((long) first + max, slot.have);
-        List<Message> batch = new ArrayList<>(end - first);
-        for (int i = first; i < end; i++) {
-            batch.add(slot.message(i));
-        }
-        slot.at = end;
+        List<Message> batch = messages(slot, first, (int) Math.min((long) first + max, slot.have));
+        slot.at = first + batch.size();
         slot.reserved = false;
         return batch;
+    }
+
+    /** Messages of the chunk, up to the first for which there is no memory: the next ask begins with that one. */
+    private List<Message> messages(Slot slot, int from, int to) {
+        List<Message> made = null;
+        try {
+            made = new ArrayList<>(to - from);
+            for (int i = from; i < to; i++) {
+                made.add(slot.message(i));
+            }
+            return made;
+        } catch (OutOfMemoryError e) {
+            if (made == null || made.isEmpty()) {
+                throw noRoom(slot, from, e);
+            }
+            return made;
+        }
     }
 
     /** Shows at most {@code max} messages to the handler, and says how many there were. */
@@ -78,7 +101,7 @@ final class Reading {
             handler.handle(slot, view);
         } catch (Throwable e) {
             try {
-                failed(slot, e);
+                failed(slot, Log.describe(e));
             } catch (RuntimeException | Error more) {
                 e.addSuppressed(more);
             }
@@ -88,7 +111,7 @@ final class Reading {
             if (e instanceof Error) {
                 throw (Error) e;
             }
-            throw new KafkaFastException("The handler of forEachView failed: " + e, e);
+            throw new KafkaFastException("The handler of forEachView failed: " + Log.describe(e), e);
         } finally {
             slot.handling = false;
         }
@@ -107,7 +130,7 @@ final class Reading {
         } catch (Throwable e) {
             try {
                 if (slot != null) {
-                    failed(slot, e);
+                    failed(slot, Log.describe(e));
                 }
             } catch (RuntimeException | Error more) {
                 more.addSuppressed(e);
@@ -132,18 +155,41 @@ final class Reading {
     }
 
     /**
-     * User code threw on the message in hand: it goes back. While the consumer is open that is a failed attempt, and the message comes again
-     * after a back-off; a consumer that closes hands it back as it is, for the closing may be why user code threw.
+     * The message in hand failed: it goes back. While the consumer is open that is a failed attempt, and the message comes again after a
+     * back-off; a consumer that closes hands it back as it is, for the closing may be why user code threw.
      */
-    private void failed(Slot slot, Throwable e) {
+    private void failed(Slot slot, String reason) {
         // First of all Java forgets the chunk, so that whatever happens here, no later ask acknowledges it.
         slot.drop();
         if (state.isClosed()) {
             NativeConsumer.finish(handle, slot.id, false);
         } else {
-            NativeConsumer.retry(handle, slot.id, -1, String.valueOf(e));
+            NativeConsumer.retry(handle, slot.id, -1, reason);
         }
         slot.owed = false;
+    }
+
+    /**
+     * The heap has no room for a message: it failed, as if a handler had thrown. Else it would be tried for ever, and keep its unit from
+     * everybody.
+     *
+     * @param i its number in the chunk; -1 for the one that the chunk was too small for
+     * @return what the caller throws
+     */
+    private OutOfMemoryError noRoom(Slot slot, int i, OutOfMemoryError e) {
+        String reason = "no memory to take it";
+        String line = "There is no memory to take a message; it comes again";
+        try {
+            String topic = topicName((int) slot.index[0]);
+            String record = i < 0 ? slot.tooLarge(topic) : slot.named(i, topic);
+            line = "There is no memory to take " + record + "; it comes again. Give Java more heap (-Xmx), or let fewer threads read";
+            reason = reason + ": " + Log.describe(e);
+        } catch (Throwable more) {
+            // Nor is there for a better text.
+        }
+        failed(slot, reason);
+        Log.write(Log.WARN, Log.CONSUMER, line, e);
+        return e;
     }
 
     /** This thread reads no more. What its user code has returned from is handled, the rest goes back. */
@@ -197,6 +243,8 @@ final class Reading {
         slot.waiting = Thread.currentThread();
         try {
             while (true) {
+                // Until it is taken up, which may fail, what comes was not handed out.
+                slot.owed = true;
                 int n = NativeConsumer.next(handle, slot.id, slot.data, slot.index, Slot.MAX_RECORDS);
                 if (n > 0) {
                     waited = false;
@@ -204,12 +252,13 @@ final class Reading {
                     filled(slot, n);
                     return true;
                 }
+                if (n == NativeConsumer.GROW) {
+                    grow(slot);
+                    continue;
+                }
+                slot.owed = false;
                 if (n == NativeConsumer.CLOSED) {
                     return false;
-                }
-                if (n == NativeConsumer.GROW) {
-                    slot.growTo(slot.needed());
-                    continue;
                 }
                 // Native has registered this slot's waker before it said "empty": what comes from now on unparks us.
                 waited = true;
@@ -239,17 +288,22 @@ final class Reading {
 
     /** Takes up a chunk. When there is no memory for that it goes back: the next ask would acknowledge what nobody saw. */
     private void filled(Slot slot, int records) {
-        boolean filled = false;
         try {
             slot.filled(records, topicName((int) slot.index[0]));
-            filled = true;
-        } finally {
-            if (!filled) {
-                NativeConsumer.finish(handle, slot.id, false);
-            }
+        } catch (OutOfMemoryError e) {
+            throw noRoom(slot, 0, e);
         }
         slot.at = 1;
         slot.taken(1);
+        slot.owed = false;
+    }
+
+    private void grow(Slot slot) {
+        try {
+            slot.makeRoom();
+        } catch (OutOfMemoryError e) {
+            throw noRoom(slot, -1, e);
+        }
     }
 
     /** Says that what this thread took is handled, without taking more; the rest of the chunk goes back. */
@@ -276,7 +330,7 @@ final class Reading {
                 + "message in its hands. Let it return, and the next one comes; or read from another Consumer");
         }
         if (slot == null && !state.isClosed()) {
-            slot = state.open();
+            slot = open();
             if (slot != null) {
                 WeakReference<Slot> found = new WeakReference<>(slot);
                 slots.set(found);
@@ -286,6 +340,19 @@ final class Reading {
             }
         }
         return slot;
+    }
+
+    private Slot open() {
+        try {
+            return state.open();
+        } catch (OutOfMemoryError e) {
+            long now = System.nanoTime();
+            if (now - fullSaidAt > FULL_SAID_EVERY) {
+                fullSaidAt = now;
+                Log.write(Log.WARN, Log.CONSUMER, "There is no memory for a thread to read with, which takes about 150 KB. Give Java more heap (-Xmx)", e);
+            }
+            throw e;
+        }
     }
 
     /** This thread's slot, if it has one. */

@@ -146,7 +146,11 @@ final class Service implements Runnable {
                 }
             } catch (Throwable e) {
                 // Whatever it is, without this thread every waiter would wait for ever.
-                Callbacks.submit(List.of(() -> Log.write(Log.ERROR, Log.NET, "The service thread of kafka-fast failed and goes on", e)));
+                try {
+                    Callbacks.submit(List.of(() -> Log.write(Log.ERROR, Log.NET, "The service thread of kafka-fast failed and goes on", e)));
+                } catch (OutOfMemoryError full) {
+                    // There is none for the line, either.
+                }
                 LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(10));
             }
         }

@@ -16,15 +16,18 @@ import java.util.concurrent.locks.LockSupport;
  * What one thread reads with: a chunk of records in arrays that native code fills, and how far the thread has come in it. Only its thread
  * touches it, except for {@link #unpark} and what is volatile. Does not refer to the consumer, whose state holds it.
  *
- * <p>The index begins with topic id, partition, attempt, bytes needed. Entries of five numbers follow: offset, timestamp, and where in the data key,
+ * <p>The index begins with topic id, partition, attempt, bytes needed and of which offset. Entries of five numbers follow: offset, timestamp, and where in the data key,
  * value and headers are: position in the upper half, length in the lower one, -1 for null. The control cell: bytes 0-3 records taken, 4 revoked,
  * 8-15 until when the chunk may be handed out, in nanoseconds since native made the slot.
  */
 final class Slot implements Service.Parker, MessageView {
     static final int MAX_RECORDS = 2048;
-    private static final int HEADER = 4;
+    private static final int HEADER = 5;
     private static final int ENTRY = 5;
     private static final int FIRST_CAPACITY = 64 << 10;
+    private static final int MOST_CAPACITY = 1 << 30;
+    private static final byte[] NO_DATA = {};
+    private static final ByteBuffer NO_VIEW = ByteBuffer.wrap(NO_DATA).asReadOnlyBuffer();
     private static final VarHandle TAKEN = MethodHandles.byteBufferViewVarHandle(int[].class, ByteOrder.nativeOrder());
     private static final VarHandle LONGS = MethodHandles.byteBufferViewVarHandle(long[].class, ByteOrder.nativeOrder());
     /** Work that is worth a look at the clock, which costs 25 ns. */
@@ -57,7 +60,10 @@ final class Slot implements Service.Parker, MessageView {
     boolean reserved;
     /** Whether user code works on the record in hand inside our call: its thread may not ask for another. */
     boolean handling;
-    /** Whether native holds records that go back, the one in hand among them, and was not told so yet. */
+    /**
+     * Whether what native has given out last goes back from the record in hand on, and native was not told so yet: it failed, or it was not
+     * taken up because something was thrown on the way.
+     */
     boolean owed;
     Message.Origin origin;
     /** The thread while it waits. */
@@ -77,18 +83,38 @@ final class Slot implements Service.Parker, MessageView {
         grow(FIRST_CAPACITY);
     }
 
-    void grow(int capacity) {
-        data = new byte[capacity];
-        view = ByteBuffer.wrap(data).asReadOnlyBuffer();
+    private void grow(int capacity) {
+        byte[] made = new byte[capacity];
+        view = ByteBuffer.wrap(made).asReadOnlyBuffer();
+        data = made;
     }
 
-    /** Makes room for a record of so many bytes. */
-    void growTo(int needed) {
-        grow(Math.max(needed, (int) Math.min(2L * data.length, 1 << 30)));
+    /** Makes room for the record that did not fit; the chunk is empty. Throws OutOfMemoryError, and has no room at all then. */
+    void makeRoom() {
+        int needed = (int) index[3];
+        int more = Math.max(needed, Math.max(FIRST_CAPACITY, (int) Math.min(2L * data.length, MOST_CAPACITY)));
+        // All of the old array was handed out, and the heap may not hold both.
+        data = NO_DATA;
+        view = NO_VIEW;
+        try {
+            grow(more);
+        } catch (OutOfMemoryError e) {
+            if (more == needed) {
+                throw e;
+            }
+            grow(needed);
+        }
     }
 
-    int needed() {
-        return (int) index[3];
+    /** The record for which native found no room, as a text. */
+    String tooLarge(String topic) {
+        return topic + "/" + index[1] + "@" + index[4] + " (" + index[3] + " bytes), attempt " + index[2];
+    }
+
+    /** The record with that number in the chunk, as a text. */
+    String named(int i, String topic) {
+        int entry = HEADER + i * ENTRY;
+        return topic + "/" + index[1] + "@" + index[entry] + " (" + Math.max((int) index[entry + 3], 0) + " bytes), attempt " + index[2];
     }
 
     @Override

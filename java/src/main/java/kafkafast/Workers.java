@@ -2,12 +2,16 @@ package kafkafast;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.locks.LockSupport;
 
 /** The threads of one {@link Consumer#process} call. */
 final class Workers {
     /** How long a worker waits for a message before it looks whether the call is to end. */
     private static final long LOOK_MILLIS = 200;
+    /** How long it leaves the heap alone that had no room for a message. */
+    private static final long PAUSE_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
 
     private final Consumer consumer;
     private final Handler handler;
@@ -49,37 +53,54 @@ final class Workers {
 
     private void work() {
         try {
-            while (!stopping) {
-                Message message = consumer.readMsg(LOOK_MILLIS);
-                if (message != null) {
-                    handle(message);
-                } else if (consumer.isClosed()) {
-                    return;
-                }
+            try {
+                while (!stopping && step()) { }
+            } finally {
+                consumer.leave();
             }
-        } catch (InterruptException e) {
-            // Somebody interrupted this very thread: it ends, the others go on.
-            Log.write(Log.WARN, Log.CONSUMER, "A thread of Consumer.process was interrupted and ends");
-        } catch (RuntimeException | Error e) {
+        } catch (Throwable e) {
             failure.compareAndSet(null, e);
             stopping = true;
-        } finally {
-            consumer.leave();
         }
     }
 
-    private void handle(Message message) {
-        Throwable e = consumer.handle(message, handler);
-        if (e == null) {
-            return;
+    /**
+     * Takes a message and handles it. What is wrong with one message, its handler or its memory, ends neither this thread nor the call.
+     *
+     * @return false when the consumer is closed
+     */
+    private boolean step() {
+        // The flag was meant for a handler that has returned: nobody but user code knows this thread.
+        Thread.interrupted();
+        Message message;
+        try {
+            message = consumer.readMsg(LOOK_MILLIS);
+        } catch (InterruptException e) {
+            return true;
+        } catch (OutOfMemoryError e) {
+            // It was logged; the message, if there was one, has failed. Others may give memory back in a while.
+            LockSupport.parkNanos(PAUSE_NANOS);
+            return true;
         }
-        if (consumer.isClosed()) {
-            Log.write(Log.INFO, Log.CONSUMER, "Handling " + message + " failed while the consumer closes; it comes again", e);
-            return;
+        if (message == null) {
+            return !consumer.isClosed();
         }
-        Log.write(Log.WARN, Log.CONSUMER, "Handling " + message + " failed, attempt " + message.getAttempt() + "; it comes again", e);
-        if (e instanceof InterruptedException) {
-            Thread.currentThread().interrupt();
+        Throwable thrown = consumer.handle(message, handler);
+        if (thrown != null) {
+            report(message, thrown);
+        }
+        return true;
+    }
+
+    private void report(Message message, Throwable thrown) {
+        try {
+            if (consumer.isClosed()) {
+                Log.write(Log.INFO, Log.CONSUMER, "Handling " + message + " failed while the consumer closes; it comes again", thrown);
+            } else {
+                Log.write(Log.WARN, Log.CONSUMER, "Handling " + message + " failed, attempt " + message.getAttempt() + "; it comes again", thrown);
+            }
+        } catch (Throwable e) {
+            // There is no memory for the line. The group was told the reason, and a unit that is put aside is logged.
         }
     }
 }
