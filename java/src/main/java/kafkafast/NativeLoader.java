@@ -20,7 +20,7 @@ import java.util.Locale;
  *
  * <p>Order: the file in the system property {@value #PATH}; a file in the directory {@value #DIR}; {@code java.library.path}; the
  * jar's {@code META-INF/native/<os>-<arch>[-musl]/}, copied to an owner-only temporary file (in {@value #DIR} when set) which is
- * deleted right after loading. The static initialiser never throws: a failure is kept and thrown by each use, as an exception
+ * deleted right after loading. What these properties name may be relative, then to the working directory. The static initialiser never throws: a failure is kept and thrown by each use, as an exception
  * and not as a NoClassDefFoundError that hides it.
  */
 final class NativeLoader {
@@ -62,13 +62,13 @@ final class NativeLoader {
     private static void load() throws IOException {
         String path = System.getProperty(PATH);
         if (path != null && !path.isEmpty()) {
-            loadFile(Paths.get(path).toAbsolutePath());
+            loadFile(Paths.get(path));
             return;
         }
         String file = System.mapLibraryName(NAME);
         String dir = System.getProperty(DIR);
         if (dir != null && !dir.isEmpty() && Files.isRegularFile(Paths.get(dir, file))) {
-            loadFile(Paths.get(dir, file).toAbsolutePath());
+            loadFile(Paths.get(dir, file));
             return;
         }
         try {
@@ -85,7 +85,9 @@ final class NativeLoader {
         loadFromJar(file, dir);
     }
 
-    private static void loadFile(Path file) throws IOException {
+    private static void loadFile(Path named) throws IOException {
+        // The JVM takes no other.
+        Path file = named.toAbsolutePath();
         try {
             System.load(file.toString());
         } catch (UnsatisfiedLinkError e) {
@@ -113,7 +115,7 @@ final class NativeLoader {
     }
 
     private static void loadCopy(InputStream in, String file, String dir) throws IOException {
-        Path parent = dir == null || dir.isEmpty() ? Paths.get(System.getProperty("java.io.tmpdir")) : Paths.get(dir);
+        Path parent = Paths.get(dir == null || dir.isEmpty() ? System.getProperty("java.io.tmpdir") : dir).toAbsolutePath();
         // A name of its own each time: the JVM refuses to load one file in two class loaders. createTempFile makes it 0600.
         Path copy;
         try {

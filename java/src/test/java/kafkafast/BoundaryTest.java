@@ -172,6 +172,40 @@ public class BoundaryTest {
     }
 
     @Test
+    public void directoriesMayBeRelative() throws Exception {
+        String jar = System.getProperty("kafkafast.test.jar");
+        org.junit.Assume.assumeTrue(jar != null && Files.isRegularFile(Path.of(jar)));
+        Path work = Files.createTempDirectory("kafka-fast-load");
+        Path dir = Files.createDirectory(work.resolve("relative"));
+        Path copy = dir.resolve(System.mapLibraryName(NativeLoader.NAME));
+        String tests = Path.of(BoundaryTest.class.getProtectionDomain().getCodeSource().getLocation().toURI()).toString();
+        String classPath = Path.of(jar).toAbsolutePath() + java.io.File.pathSeparator + tests;
+        try {
+            for (String property : new String[] {"kafkafast.native.dir", "java.io.tmpdir"}) {
+                assertLoadsIn(work, classPath, "-D" + property + "=relative");
+                assertFalse("nothing stays", Files.list(dir).findAny().isPresent());
+            }
+            try (InputStream in = library()) {
+                Files.copy(in, copy);
+            }
+            assertLoadsIn(work, classPath, "-Dkafkafast.native.dir=relative");
+            assertLoadsIn(work, classPath, "-Dkafkafast.native.path=relative/" + copy.getFileName());
+        } finally {
+            Files.deleteIfExists(copy);
+            Files.deleteIfExists(dir);
+            Files.deleteIfExists(work);
+        }
+    }
+
+    private static void assertLoadsIn(Path work, String classPath, String property) throws Exception {
+        List<String> command = Tools.Child.command(Collections.singletonList(property), Load.class.getName(), classPath);
+        command.removeIf(arg -> arg.startsWith("-Dkafkafast.native.path") && !arg.equals(property));
+        Tools.Child child = new Tools.Child(command, work);
+        child.assertExit(0, 60);
+        assertTrue(property + ": " + child.output(), child.output().contains("LOADED"));
+    }
+
+    @Test
     public void twoClassLoadersHaveALibraryEach() throws Exception {
         NativeLoader.ensure();
         java.net.URL classes = NativeLoader.class.getProtectionDomain().getCodeSource().getLocation();
