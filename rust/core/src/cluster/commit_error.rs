@@ -131,6 +131,15 @@ impl CommitError {
         }
     }
 
+    /// What a code means that was said of one partition alone, by the group's coordinator.
+    pub(crate) fn of_partition(group: Arc<str>, topic: Arc<str>, partition: i32, code: ErrorCode) -> Self {
+        let broker: Arc<str> = "the group's coordinator".into();
+        match code {
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED => Self::TopicNotAuthorized { group, topic, broker },
+            code => Self::Refused { group, broker, code, at: Some((topic, partition)) },
+        }
+    }
+
     /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {

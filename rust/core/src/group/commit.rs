@@ -63,6 +63,21 @@ pub(crate) struct Remembered {
 /// What a commit at `low_watermark` remembers. `None` unless the text is, to the byte, what [`encode`] makes for
 /// them: then nothing above the low watermark counts as done.
 pub(crate) fn decode(text: &str, low_watermark: i64) -> Option<Remembered> {
+    read(text).and_then(|(at, remembered)| (at == low_watermark).then_some(remembered))
+}
+
+/// Whether somebody else than the group wrote the commit at `offset`: an operator who moves it. Tools write an empty text, or keep
+/// the text and move the offset. A text with our first word that is not understood is not foreign: another version of this
+/// library wrote it, or it is damaged.
+pub(crate) fn is_foreign(text: &str, offset: i64) -> bool {
+    let version =
+        text.strip_prefix("kf").and_then(|rest| rest.split_once(' ')).map_or("", |(digits, _)| digits);
+    let is_ours = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+    !is_ours || read(text).is_some_and(|(at, _)| at != offset)
+}
+
+/// A whole text: the offset it is of, and what it remembers.
+fn read(text: &str) -> Option<(i64, Remembered)> {
     let (said, _) = text.rsplit_once(SUM)?;
     let mut words = said.split(' ');
     if words.next()? != VERSION {
@@ -73,7 +88,7 @@ pub(crate) fn decode(text: &str, low_watermark: i64) -> Option<Remembered> {
     let topic = Uuid(topic.to_be_bytes());
     let at: i64 = words.next()?.strip_prefix("at=")?.parse().ok()?;
     let ranges = words.next()?.strip_prefix("done=")?;
-    if words.next().is_some() || generation >= GENERATION_END || at != low_watermark {
+    if words.next().is_some() || generation >= GENERATION_END {
         return None;
     }
     let mut done = Vec::new();
@@ -86,7 +101,7 @@ pub(crate) fn decode(text: &str, low_watermark: i64) -> Option<Remembered> {
         done.push((from, end));
     }
     // The sum, signs, leading zeros, empty ranges, negative gaps: all that could be read otherwise than it was written.
-    (encode(generation, topic, at, &done) == text).then_some(Remembered { generation, topic, done })
+    (encode(generation, topic, at, &done) == text).then_some((at, Remembered { generation, topic, done }))
 }
 
 /// From one offset up to another.
@@ -161,6 +176,27 @@ mod tests {
         assert_eq!(decode(&encode(7, 100, &[(110, 120)]), 101), None);
         let upper = encode(7, 100, &[(110, 120)]).to_uppercase();
         assert_eq!(decode(&upper, 100), None);
+    }
+
+    #[test]
+    fn who_wrote_a_commit_is_seen_by_its_text() {
+        let ours = encode(7, 100, &[(110, 120)]);
+        assert!(!is_foreign(&ours, 100));
+        // Tools write nothing, or keep what was there and move the offset.
+        for (text, offset) in [
+            ("", 100),
+            (ours.as_str(), 10),
+            ("moved by hand", 100),
+            ("kf 1", 100),
+            ("kf1", 100),
+            ("kfx ", 100),
+        ] {
+            assert!(is_foreign(text, offset), "{text:?} at {offset}");
+        }
+        // Another version, and a damaged text: who wrote it is one of us.
+        for text in ["kf2 anything", "kf17 at=5", &ours[..ours.len() - 1], &ours.replace("gen=7", "gen=8")] {
+            assert!(!is_foreign(text, 10), "{text:?}");
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::embedded::Embedded;
 use super::redis::RedisGroup;
 use super::state::GroupState;
 use super::types::{
-    ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, PartitionView, Publish, Published,
-    StartAt, Unpark,
+    ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, MemberView, PartitionView, Publish,
+    Published, StartAt, Unpark,
 };
 
 /// A group, wherever it lives. Each method is one atomic step of it.
@@ -139,6 +139,14 @@ impl Coordinator {
         match self {
             Self::Embedded(group) => group.step(|state, _| state.topics()),
             Self::Redis(group) => group.topics().await,
+        }
+    }
+
+    /// See [`GroupState::who`].
+    pub async fn who(&self) -> Result<Vec<MemberView>, GroupError> {
+        match self {
+            Self::Embedded(group) => group.step(|state, now| state.who(now)),
+            Self::Redis(group) => group.who().await,
         }
     }
 

@@ -19,13 +19,13 @@ mod units;
 #[cfg(test)]
 mod sim;
 
-pub(crate) use commit::{decode as decode_commit, encode as encode_commit};
+pub(crate) use commit::{decode as decode_commit, encode as encode_commit, is_foreign as is_foreign_commit};
 pub use coordinator::Coordinator;
 use coordinator::nonce;
 pub use embedded::Embedded;
 pub use redis::RedisGroup;
 pub use state::GroupState;
 pub use types::{
-    Ack, ConsumerId, EpochEnd, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init, Nack,
-    Outcome, PartitionView, Publish, Published, Renew, StartAt, Unit, UnitId, Unpark,
+    Ack, ConsumerId, EpochEnd, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init,
+    MemberView, Nack, Outcome, PartitionView, Publish, Published, Renew, StartAt, Unit, UnitId, Unpark,
 };

@@ -11,6 +11,7 @@
 
 mod client;
 mod model;
+mod operator;
 mod scripts;
 mod twin;
 
@@ -153,6 +154,7 @@ impl Sim {
             955..=969 => self.commit(),
             970..=979 => self.reconcile(),
             980..=981 if f => self.wipe(),
+            982..=987 if f => self.reset(),
             _ => {}
         }
         self.now += self.dice.roll(20);
@@ -550,6 +552,8 @@ fn nothing_is_skipped_whatever_happens() {
             "recreated",
             "late init",
             "seek",
+            "reset",
+            "not reset",
             "stale",
             "roll-back",
             "wipe",

@@ -284,6 +284,19 @@ pub struct PartitionView {
     pub paused: bool,
 }
 
+/// A member as the group sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberView {
+    /// Who.
+    pub consumer: ConsumerId,
+    /// When it was heard of last, on the group's clock, ms.
+    pub seen: u64,
+    /// For how long it has not been heard of, ms.
+    pub silent: u64,
+    /// What it reads, as it said last; empty while it is still connecting.
+    pub topics: Vec<Arc<str>>,
+}
+
 /// Where a partition starts that the group does not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
@@ -342,9 +355,11 @@ pub enum Event {
         from: i64,
         to: i64,
     },
+    /// Somebody moved the position: it was `from`, the low watermark.
     Sought {
         topic: Arc<str>,
         partition: i32,
+        from: i64,
         to: i64,
     },
     Recreated {

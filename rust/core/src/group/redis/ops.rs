@@ -8,8 +8,8 @@ use super::link::Open;
 use super::{AT_ONCE, RedisGroup, TICK, scripts};
 use crate::group::nonce;
 use crate::group::types::{
-    ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, Outcome, PartitionView, Publish,
-    Published, StartAt, Unit, UnitId, Unpark,
+    ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, MemberView, Outcome, PartitionView,
+    Publish, Published, StartAt, Unit, UnitId, Unpark,
 };
 use crate::wire::Uuid;
 
@@ -324,6 +324,21 @@ impl RedisGroup {
         Ok(())
     }
 
+    /// See [`crate::group::GroupState::who`].
+    pub async fn who(&self) -> Result<Vec<MemberView>, GroupError> {
+        let mut reply = self.run(|_| self.prepare(&scripts::WHO, std::iter::empty::<&str>())).await?;
+        let mut members = Vec::with_capacity(reply.len());
+        while reply.len() > 0 {
+            let mut row = reply.list()?;
+            let (consumer, seen, silent) = (row.text()?.into(), row.whole()?, row.whole()?);
+            let mut topics = row.list()?;
+            let topics = (0..topics.len()).map(|_| Ok(topics.text()?.into())).collect::<Result<_, _>>()?;
+            members.push(MemberView { consumer, seen, silent, topics });
+        }
+        members.sort_unstable_by(|one, other| one.consumer.cmp(&other.consumer));
+        Ok(members)
+    }
+
     /// All topics that the group knows.
     pub async fn topics(&self) -> Result<Vec<Arc<str>>, GroupError> {
         self.all_topics(&self.link.open().await?).await
@@ -550,7 +565,7 @@ fn event(fields: &[String]) -> Option<Event> {
                     Event::Truncated { topic, partition, from: number("from")?, to: number("to")? }
                 }
                 "lost" => Event::Lost { topic, partition, from: number("from")?, to: number("to")? },
-                "sought" => Event::Sought { topic, partition, to: number("to")? },
+                "sought" => Event::Sought { topic, partition, from: number("from")?, to: number("to")? },
                 "recreated" => Event::Recreated { topic, partition },
                 _ => return None,
             }

@@ -34,6 +34,7 @@ scripts! {
     TICK "tick.lua";
     LEAVE "leave.lua";
     LOOK "look.lua";
+    WHO "who.lua";
     CHANGE "change.lua";
     DELETE "delete.lua";
 }

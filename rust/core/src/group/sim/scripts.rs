@@ -70,6 +70,20 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("nobody is spared after an outage", "if now - tonumber(m[5]) > floor(lease / 2) then", "if false then"),
     ("a gap of a commit is not handed out", "if cursor < from then", "if false then"),
     ("a retired topic comes back", "if is_retired(t, id) then return false end", ""),
+    ("a seek of another generation is taken", "if not p or p.generation ~= generation then", "if not p then"),
+    (
+        "a seek leaves the generation",
+        "max(p.high, offset), nonce, true",
+        "max(p.high, offset), generation, true",
+    ),
+    ("units stay where a partition is sought", "drop_units_from(p, -1)\np.cursor", "p.cursor"),
+    (
+        "a seek does not say where the group stood",
+        "'from', int(from), 'to', int(offset)",
+        "'from', int(offset), 'to', int(offset)",
+    ),
+    ("a silent member counts as live", "seen, max(now - seen, 0), reads", "seen, 0, reads"),
+    ("a member reads nothing", "max(now - seen, 0), reads}", "max(now - seen, 0), {}}"),
 ];
 
 #[test]

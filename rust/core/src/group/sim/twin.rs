@@ -112,6 +112,10 @@ impl Group {
         self.same("leave", (), |t| t.at(now, t.group.leave(consumer)));
     }
 
+    pub(super) fn who(&self, now: u64) -> Vec<MemberView> {
+        self.same("who", self.state.who(now), |t| t.at(now, t.group.who()))
+    }
+
     pub(super) fn partitions(&self, topics: &[Arc<str>]) -> Vec<PartitionView> {
         self.state.partitions(topics)
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::exchange::LONGEST_DELAY;
-use super::{GroupState, Partition, Tp};
-use crate::group::types::{ConsumerId, Event, PartitionView, StartAt, UnitId, Unpark};
+use super::{GroupState, Member, Partition, Tp};
+use crate::group::types::{ConsumerId, Event, MemberView, PartitionView, StartAt, UnitId, Unpark};
 use crate::group::units::Phase;
 
 /// A member not heard of for so many leases is forgotten: it no longer counts when the backlog is shared out.
@@ -159,6 +159,17 @@ impl GroupState {
     pub fn next_event(&self, now: u64, topics: &[Arc<str>]) -> u64 {
         let lease = self.units.first_deadline(topics).map(|t| t.max(self.grace_until));
         [self.units.first_due(topics), lease].into_iter().flatten().fold(now + self.settings.lease, u64::min)
+    }
+
+    /// Who is in the group and what they read, in the order of their ids. A member that died is among them until it is forgotten.
+    pub fn who(&self, now: u64) -> Vec<MemberView> {
+        let view = |(id, member): (&ConsumerId, &Member)| MemberView {
+            consumer: Arc::clone(id),
+            seen: member.seen,
+            silent: now.saturating_sub(member.seen),
+            topics: member.topics.clone(),
+        };
+        self.members.iter().map(view).collect()
     }
 
     /// Members heard of lately.

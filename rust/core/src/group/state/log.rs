@@ -213,12 +213,13 @@ impl GroupState {
         if self.partitions.get(&tp).is_none_or(|p| p.generation != generation) {
             return false;
         }
+        let from = self.partition(&tp).low_watermark;
         self.drop_units_from(&tp, i64::MIN);
         let p = self.partition(&tp);
         p.cursor = offset;
         p.high_watermark = p.high_watermark.max(offset);
         p.generation = nonce;
-        self.event(Event::Sought { topic: Arc::clone(topic), partition, to: offset });
+        self.event(Event::Sought { topic: Arc::clone(topic), partition, from, to: offset });
         self.settle(&tp);
         true
     }

@@ -496,3 +496,23 @@ fn gaps_in_what_a_commit_holds_for_done_are_handed_out_and_nothing_else() {
     let units: Vec<_> = claim(&mut state, "a", 1, 3).iter().map(|unit| (unit.start, unit.end)).collect();
     assert_eq!(units, [(12, 20), (31, 40)]);
 }
+
+#[test]
+fn who_is_in_the_group_is_seen_with_what_it_reads_and_how_long_it_is_silent() {
+    let mut state = with_backlog(settings(), 1, 100);
+    let member = |consumer: &str, seen, silent, topics: &[Arc<str>]| MemberView {
+        consumer: consumer.into(),
+        seen,
+        silent,
+        topics: topics.to_vec(),
+    };
+    state.exchange(1_000, &ExchangeRequest::new("reads".into(), 1, vec![topic()]));
+    // One that connects is heard of before it reads anything.
+    state.exchange(3_000, &ExchangeRequest::new("connects".into(), 1, Vec::new()));
+    let expected = [member("connects", 3_000, 500, &[]), member("reads", 1_000, 2_500, &[topic()])];
+    assert_eq!(state.who(3_500), expected);
+    // A clock that was set back.
+    assert_eq!(state.who(2_000)[0], member("connects", 3_000, 0, &[]));
+    state.leave(3_500, &"reads".into());
+    assert_eq!(state.who(3_500).len(), 1);
+}

@@ -2,9 +2,10 @@
 
 local p, generation, offset, nonce = part(names[1] .. '/' .. arg()), arg(), arg(), arg()
 if not p or p.generation ~= generation then return {'OK', 0} end
+local from = p.low
 drop_units_from(p, -1)
 p.cursor, p.high, p.generation, p.moved = offset, max(p.high, offset), nonce, true
-event('e', 'sought', 'p', p.pid, 'to', int(offset))
+event('e', 'sought', 'p', p.pid, 'from', int(from), 'to', int(offset))
 settle(p)
 flush()
 wake()
