@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::error::{CloseError, ConsumerError};
+use super::error::{CloseError, ConsumerError, SeekError};
 use super::event::Event;
 use super::reader::Reader;
 use super::shared::{Handle, Shared};
 use super::state::{Limits, State};
 use super::stats::{ConsumerStats, Counters};
 use super::talk::Talk;
-use super::{coordinate, fetch, mirror, start, watch};
+use super::{coordinate, fetch, mirror, seek, start, watch};
 use crate::cluster::Cluster;
 use crate::config::{Config, RedisConf};
 use crate::group::{Coordinator, Embedded, GroupSettings, RedisGroup};
@@ -124,6 +124,30 @@ impl Consumer {
     pub async fn remove_topics(&self, topics: &[&str]) -> Result<(), ConsumerError> {
         self.open()?;
         start::unsubscribe(self.shared(), topics).await
+    }
+
+    /// Moves the group to `offset` in a partition, for all its members: the next unit of it begins there. Back repeats records,
+    /// forward skips them, quarantined ones included; the end of the log is allowed. It need not be a topic that this consumer
+    /// reads, but one that its group has read. Works while members read.
+    ///
+    /// When this returns, the group stands there, and where it is mirrored Kafka knows it, so that a Redis that loses its data does
+    /// not lose the seek. This consumer drops what it holds of the partition; other members do at their next exchange, within
+    /// their heartbeat. Until then they hand out what they had fetched, and a record in a reader's hands is handled to its end and
+    /// counts for nothing: such records may be handled once although they were skipped, or once more. With `ordering=partition` they
+    /// may be handled beside the first ones after the seek: stop readers first where that matters.
+    ///
+    /// Takes up to `metadata-timeout` for each of four questions: topic, ends of the log, group, commit. Of two seeks at once the
+    /// last one stands.
+    ///
+    /// # Errors
+    /// The topic or the partition does not exist, the group does not read it, the offset is outside the log (the text has both
+    /// ends), the group is away, or the new position could not be committed to Kafka ([`SeekError::NotCommitted`]: moved all the same).
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the group moved, and that not committed.
+    pub async fn seek(&self, topic: &str, partition: i32, offset: i64) -> Result<(), SeekError> {
+        self.open().map_err(|_| SeekError::Closed)?;
+        seek::seek(self.shared(), topic, partition, offset).await
     }
 
     /// Counters, now.

@@ -1,5 +1,7 @@
 //! What can fail in a consumer, one enum per operation.
 
+use std::sync::Arc;
+
 use crate::cluster::{CommitError, ConnectError, OffsetsError, TopicError};
 use crate::config::ConfigError;
 use crate::error::ErrorKind;
@@ -49,6 +51,100 @@ impl ConsumerError {
             Self::Start(e) => e.kind(),
             Self::Group(e) => e.kind(),
             Self::Commit(e) => e.kind(),
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
+}
+
+/// Why the group was not moved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SeekError {
+    /// The topic does not exist.
+    #[error("Topic \"{topic}\" does not exist: nothing to seek in")]
+    UnknownTopic {
+        /// The topic.
+        topic: Arc<str>,
+    },
+    /// The topic has no such partition.
+    #[error("Topic \"{topic}\" has {partitions} partitions, 0 to {}; there is no partition {partition}", partitions.saturating_sub(1))]
+    UnknownPartition {
+        /// The topic.
+        topic: Arc<str>,
+        /// What was asked for.
+        partition: i32,
+        /// How many there are.
+        partitions: usize,
+    },
+    /// No member of the group ever read the partition, so it has no position to move; or others moved it all the time.
+    #[error(
+        "Group \"{group}\" does not read {topic}/{partition}, or others move it at the same time: read the topic first (addTopics)"
+    )]
+    NotRead {
+        /// The group.
+        group: Arc<str>,
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+    },
+    /// The offset is outside the log.
+    #[error(
+        "{topic}/{partition} has no offset {offset}: its log begins at {earliest} and ends at {end}; seek to one of {earliest} to {end}"
+    )]
+    OutOfRange {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// What was asked for.
+        offset: i64,
+        /// The oldest offset there is.
+        earliest: i64,
+        /// The offset of the next record to be written, where one may seek to.
+        end: i64,
+    },
+    /// The name is illegal, or the topic's metadata could not be had.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The leader did not say where the log begins and ends.
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
+    /// The group is away or gone. It may have been moved all the same when its answer was lost.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The group was moved and reads on from there; but Kafka does not know it yet.
+    #[error(
+        "The group goes on at {offset} in {topic}/{partition}, but that is not committed to Kafka yet: {error}. It is committed within \
+         offset-commit-freq as soon as that works; until then a Redis that loses its data loses the seek"
+    )]
+    NotCommitted {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// Where the group stands.
+        offset: i64,
+        /// Why it is not committed.
+        error: CommitError,
+    },
+    /// The consumer was closed.
+    #[error("this consumer was closed")]
+    Closed,
+}
+
+impl SeekError {
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownTopic { .. } => ErrorKind::UnknownTopic,
+            Self::UnknownPartition { .. } | Self::NotRead { .. } | Self::OutOfRange { .. } => {
+                ErrorKind::InvalidArgument
+            }
+            Self::Topic(e) => e.kind(),
+            Self::Offsets(e) => e.kind(),
+            Self::Group(e) => e.kind(),
+            Self::NotCommitted { error, .. } => error.kind(),
             Self::Closed => ErrorKind::Closed,
         }
     }

@@ -39,7 +39,8 @@ pub enum Event {
         /// Offset after the last one lost.
         end: i64,
     },
-    /// A unit that this consumer held is somebody else's: its lease ran out. Its records may come twice.
+    /// A unit that this consumer held is not its any more: its lease ran out, or another member has sought. Its records may come
+    /// twice.
     Fenced {
         /// The topic.
         topic: Arc<str>,
@@ -82,6 +83,18 @@ pub enum Event {
         partition: i32,
         /// Where the log ends now.
         end: i64,
+    },
+    /// A partition's position was moved by force: by [`Consumer::seek`](super::Consumer::seek), or by an operator who moved the
+    /// committed offset with Kafka's tools while no member read the topic. The group's organiser tells it, whoever did it.
+    Sought {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// Where the group stood: the first offset that was not handled.
+        from: i64,
+        /// Where it goes on.
+        to: i64,
     },
     /// The user may not read a topic. No unit fails and nothing is skipped: its readers wait, other topics are read on, and it
     /// is asked for again after a second, then ever more rarely, at last every 30 s; reading goes on by itself once the right

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::ConsumerError;
+use super::foreign;
 use super::publish::{Asked, epoch_ends};
 use super::shared::{Alarm, Shared};
 use super::state::Tp;
-use crate::cluster::{CommittedOffset, OffsetCommit};
+use crate::cluster::{CommitError, CommittedOffset, OffsetCommit};
 use crate::group::{Coordinator, GroupError, PartitionView, RedisGroup, decode_commit, encode_commit};
 use crate::log_rate;
 use crate::wire::{ErrorCode, Uuid};
@@ -27,7 +28,7 @@ const ALL_EVERY: Duration = Duration::from_secs(300);
 const LAST_WITHIN: Duration = Duration::from_secs(2);
 
 /// The group, if it is mirrored.
-fn mirrored(shared: &Shared) -> Option<&Arc<RedisGroup>> {
+pub(super) fn mirrored(shared: &Shared) -> Option<&Arc<RedisGroup>> {
     match &shared.coordinator {
         Coordinator::Redis(group) if group.conf().mirror => Some(group),
         _ => None,
@@ -111,36 +112,73 @@ async fn pass(
             }));
         }
     }
-    let mut commits = Vec::new();
-    let mut news = Vec::new();
+    let (mut commits, mut news) = (Vec::new(), HashMap::new());
     for (view, done) in views {
         let tp = Tp { topic: Arc::clone(&view.topic), partition: view.partition };
         let now: Last = (view.low_watermark, view.generation, view.leader_epoch, done);
         if last.get(&tp) != Some(&now) {
             commits.push(commit(&view, &now.3));
-            news.push((tp, now));
+            news.insert(tp, now);
         }
     }
-    if !commits.is_empty() {
-        let outcomes = shared.cluster.commit_offsets(&name(group), &commits, timeout).await?;
-        let mut refused = None;
-        for ((tp, now), (.., outcome)) in news.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(()) => _ = last.insert(tp, now),
-                // It was deleted meanwhile.
-                Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {}
-                Err(code) => refused = Some((tp, code)),
-            }
+    if commits.is_empty() {
+        return Ok(());
+    }
+    for tp in foreign::look(shared, group, &mut commits, |tp| last.contains_key(tp)).await? {
+        // Until everything is committed again.
+        last.extend(news.remove_entry(&tp));
+    }
+    let outcomes = shared.cluster.commit_offsets(&name(group), &commits, timeout).await?;
+    let mut refused = None;
+    for (topic, partition, outcome) in outcomes {
+        let tp = Tp { topic, partition };
+        match outcome {
+            Ok(()) => last.extend(news.remove_entry(&tp)),
+            // It was deleted meanwhile.
+            Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {}
+            Err(code) => refused = Some((tp, code)),
         }
-        if let Some((Tp { topic, partition }, code)) = refused
-            && let Some(more) = log_rate::due(format_args!("commit {} {code}", group.conf().group))
-        {
-            tracing::warn!(
-                "the position of {topic}/{partition}, perhaps of others too, is not committed to Kafka: {code}{more}"
-            );
-        }
+    }
+    if let Some((Tp { topic, partition }, code)) = refused
+        && let Some(more) = log_rate::due(format_args!("commit {} {code}", group.conf().group))
+    {
+        tracing::warn!(
+            "the position of {topic}/{partition}, perhaps of others too, is not committed to Kafka: {code}{more}"
+        );
     }
     Ok(())
+}
+
+/// Commits where these partitions stand, at once: all of it was handled up to there, and perhaps more.
+pub(super) async fn commit_now(
+    shared: &Shared,
+    group: &RedisGroup,
+    views: &[PartitionView],
+) -> Result<(), CommitError> {
+    let commits: Vec<OffsetCommit> = views.iter().map(|view| commit(view, &[])).collect();
+    let outcomes =
+        shared.cluster.commit_offsets(&name(group), &commits, shared.conf.metadata_timeout).await?;
+    match outcomes
+        .into_iter()
+        .find_map(|(topic, partition, outcome)| Some((topic, partition, outcome.err()?)))
+    {
+        Some((topic, partition, code)) => Err(CommitError::of_partition(name(group), topic, partition, code)),
+        None => Ok(()),
+    }
+}
+
+/// What is committed of these partitions, as far as something is.
+pub(super) async fn committed(
+    shared: &Shared,
+    group: &RedisGroup,
+    tps: &[Tp],
+) -> Result<impl Iterator<Item = (Tp, CommittedOffset)>, CommitError> {
+    let asked: Vec<_> = tps.iter().map(|tp| (Arc::clone(&tp.topic), tp.partition)).collect();
+    let found = shared.cluster.committed_offsets(&name(group), &asked, shared.conf.metadata_timeout).await?;
+    let of = |commit: CommittedOffset| {
+        (Tp { topic: Arc::clone(&commit.topic), partition: commit.partition }, commit)
+    };
+    Ok(found.into_iter().filter(|commit| commit.offset >= 0).map(of))
 }
 
 /// What is handled above the low watermark: all below the cursor that no open unit covers.
@@ -166,37 +204,46 @@ fn commit(view: &PartitionView, done: &[(i64, i64)]) -> OffsetCommit {
 }
 
 /// Where commits say that partitions stand.
-pub(super) struct Commits(HashMap<Tp, CommittedOffset>);
+pub(super) struct Commits {
+    found: HashMap<Tp, CommittedOffset>,
+    /// Those that somebody else made, and their offsets.
+    foreign: HashMap<Tp, i64>,
+}
 
 impl Commits {
     /// Reads them; none for a group that is not mirrored.
     pub(super) async fn read(shared: &Shared, tps: &[Tp]) -> Result<Self, ConsumerError> {
-        let Some(group) = mirrored(shared) else { return Ok(Self(HashMap::new())) };
-        let asked: Vec<_> = tps.iter().map(|tp| (Arc::clone(&tp.topic), tp.partition)).collect();
-        let timeout = shared.conf.metadata_timeout;
-        let found = shared.cluster.committed_offsets(&name(group), &asked, timeout).await?;
-        let found = tps.iter().cloned().zip(found).filter(|(_, commit)| commit.offset >= 0);
-        let mut commits: HashMap<Tp, CommittedOffset> = found.collect();
-        commits.retain(|_, commit| {
+        let Some(group) = mirrored(shared) else {
+            return Ok(Self { found: HashMap::new(), foreign: HashMap::new() });
+        };
+        let mut found: HashMap<Tp, CommittedOffset> = committed(shared, group, tps).await?.collect();
+        found.retain(|_, commit| {
             let topic = shared.cluster.cached_topic(&commit.topic).map_or_else(Uuid::default, |meta| meta.id);
             let of =
                 decode_commit(&commit.metadata, commit.offset).map_or(topic, |remembered| remembered.topic);
             // That of a topic which had this name before is about other records.
             of == topic || of.is_zero() || topic.is_zero()
         });
-        let ends = ends(shared, commits.values()).await;
-        for (tp, commit) in &mut commits {
+        let foreign = found.iter().filter(|(_, commit)| foreign::is_foreign(commit));
+        let foreign = foreign.map(|(tp, commit)| (tp.clone(), commit.offset)).collect();
+        let ends = ends(shared, found.values()).await;
+        for (tp, commit) in &mut found {
             if let Some(end) = ends.get(tp).copied().filter(|end| *end < commit.offset) {
                 // Its records from there on are gone, and so is what is known of them.
                 (commit.offset, commit.metadata) = (end, String::new());
             }
         }
-        Ok(Self(commits))
+        Ok(Self { found, foreign })
+    }
+
+    /// Where somebody else than the group committed a partition.
+    pub(super) fn foreign(&self, tp: &Tp) -> Option<i64> {
+        self.foreign.get(tp).copied()
     }
 
     /// Where a partition stands whose log ends at `end`, and what is done above that.
     pub(super) fn start(&self, tp: &Tp, end: i64) -> Option<(i64, Vec<(i64, i64)>)> {
-        let commit = self.0.get(tp)?;
+        let commit = self.found.get(tp)?;
         let done = decode_commit(&commit.metadata, commit.offset)
             .map_or_else(Vec::new, |remembered| remembered.done);
         let done = done.into_iter().filter(|(_, to)| *to <= end).collect();
@@ -207,7 +254,7 @@ impl Commits {
     pub(super) async fn begin(&self, shared: &Shared, views: &[PartitionView]) -> Result<(), ConsumerError> {
         let Some(group) = mirrored(shared) else { return Ok(()) };
         let is_new = |view: &&PartitionView| {
-            !self.0.contains_key(&Tp { topic: Arc::clone(&view.topic), partition: view.partition })
+            !self.found.contains_key(&Tp { topic: Arc::clone(&view.topic), partition: view.partition })
         };
         let tps: Vec<_> = views.iter().map(|view| (Arc::clone(&view.topic), view.partition)).collect();
         let timeout = shared.conf.metadata_timeout;

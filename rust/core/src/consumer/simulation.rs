@@ -4,6 +4,8 @@
 //! is skipped, whatever happens; none is delivered twice when nothing fails; the group's invariants after every step;
 //! and everything drains.
 
+mod seeks;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::ends::{self, Ends};
 use super::error::ConsumerError;
+use super::foreign;
 use super::known;
 use super::mirror::Commits;
 use super::plan::Seen;
@@ -33,6 +34,8 @@ const MISSING_EVERY: Duration = Duration::from_millis(250);
 pub(super) enum Met {
     /// The topic was there when somebody subscribed to it.
     Subscribing,
+    /// It is read already, and the group has lost it.
+    Lost,
     /// It appeared after that.
     Later,
 }
@@ -59,6 +62,19 @@ pub(super) async fn unsubscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<
 
 /// Subscribes to topics and fixes their starts. Topics that do not exist are left to [`run`].
 pub(super) async fn subscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<(), ConsumerError> {
+    begin(shared, names, Met::Subscribing).await?;
+    // Only now: a unit that is claimed before has a leader and a feed, and no member counts as a reader of the topic before what an
+    // operator has committed meanwhile is applied.
+    shared.with(|state| {
+        names.iter().for_each(|name| state.talk.add_topic(&Arc::from(*name)));
+        state.talk.work_appeared();
+        state.effects.exchange = true;
+        state.effects.watch = true;
+    });
+    Ok(())
+}
+
+async fn begin(shared: &Arc<Shared>, names: &[&str], met: Met) -> Result<(), ConsumerError> {
     let timeout = shared.conf.metadata_timeout;
     let mut metas = Vec::new();
     for name in names {
@@ -71,21 +87,20 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, names: &[&str]) -> Result<()
     let missing = topics.iter().filter(|topic| !metas.iter().any(|meta| meta.name == **topic));
     let missing: Vec<_> = missing.map(|topic| (Arc::clone(topic), false)).collect();
     shared.coordinator.subscribe(&missing).await?;
-    fix_starts(shared, &metas, Met::Subscribing).await?;
-    // Only now: a unit that is claimed before has a leader and a feed.
-    shared.with(|state| {
-        topics.iter().for_each(|topic| state.talk.add_topic(topic));
-        state.talk.work_appeared();
-        state.effects.exchange = true;
-        state.effects.watch = true;
-    });
-    Ok(())
+    fix_starts(shared, &metas, met).await
 }
 
 /// Fixes the starts of subscribed topics anew, in a group that lost them.
 pub(super) async fn again(shared: &Arc<Shared>, topics: &[Arc<str>]) -> Result<(), ConsumerError> {
     let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
-    subscribe(shared, &names).await
+    begin(shared, &names, Met::Lost).await?;
+    // None is added: what was removed meanwhile stays so.
+    shared.with(|state| {
+        state.talk.work_appeared();
+        state.effects.exchange = true;
+        state.effects.watch = true;
+    });
+    Ok(())
 }
 
 /// Looks for what appears later, until the consumer is over.
@@ -188,10 +203,10 @@ async fn init(
     // A partition that is new in a topic the group subscribed to before is read from its start: it appeared after that.
     let asked: Vec<_> = topics.iter().map(|topic| (Arc::clone(topic), true)).collect();
     let start_at = shared.coordinator.subscribe(&asked).await?;
-    let latest = met == Met::Subscribing && !shared.conf.use_earliest;
+    let latest = met != Met::Later && !shared.conf.use_earliest;
     let is_known = |tp: &&Tp| before.iter().any(|v| v.topic == tp.topic && v.partition == tp.partition);
     let unknown: Vec<Tp> = tps.iter().filter(|tp| !is_known(tp)).cloned().collect();
-    let commits = Commits::read(shared, if met == Met::Subscribing { &tps } else { &unknown }).await?;
+    let commits = Commits::read(shared, if met == Met::Later { &unknown } else { &tps }).await?;
     let mut starts = Vec::new();
     for (tp, ends) in tps.iter().zip(ends) {
         let (earliest, end) = (ends.earliest.max(0), ends.latest.max(0));
@@ -226,9 +241,10 @@ async fn init(
         }
         after.iter().for_each(|view| state.group_stands(view));
     });
-    if met == Met::Subscribing {
+    if met != Met::Later {
         commits.begin(shared, &after).await?;
     }
+    foreign::apply(shared, &commits, &before, &starts, met == Met::Subscribing).await?;
     say_where(shared, &topics, &starts, &before);
     // A group that was here before may not know how far the log has grown since, or that it begins later now.
     let seen: Vec<Seen> = starts

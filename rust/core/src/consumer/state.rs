@@ -222,6 +222,8 @@ pub(super) struct State<B> {
     pub(super) others: HashMap<Tp, i64>,
     /// Which topics and starts the group knows.
     pub(super) known: Known,
+    /// Partitions that this consumer has moved by force, and when: as many rows as partitions were sought.
+    pub(super) moved: HashMap<Tp, Instant>,
     last_key: u64,
 }
 
@@ -248,6 +250,7 @@ impl<B: Extent> State<B> {
             unsaid: BTreeSet::new(),
             others: HashMap::new(),
             known: Known::default(),
+            moved: HashMap::new(),
             last_key: 0,
         }
     }

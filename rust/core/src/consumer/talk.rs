@@ -127,6 +127,13 @@ impl Talk {
 }
 
 impl<B: Extent> State<B> {
+    /// What was to be told of a partition's units is of no use any more.
+    pub(super) fn forget_told(&mut self, tp: &super::state::Tp) {
+        let other = |told: &Told| told.partition != tp.partition || told.topic != tp.topic;
+        self.talk.acks.retain(|(_, told)| other(told));
+        self.talk.nacks.retain(|(_, told)| other(told));
+    }
+
     /// All of `held` is handled.
     pub(super) fn say_done(&mut self, held: &Held<B>, records: u64) {
         let feed = self.feeds.get(&held.tp);
@@ -270,10 +277,10 @@ impl<B: Extent> State<B> {
         let Some(pending) = self.talk.pending.take() else { return };
         Counters::add(&self.counters.exchanges, 1);
         for (told, result) in pending.acks.into_iter().zip(reply.acks) {
-            self.acknowledged(told, result);
+            self.acknowledged(told, result, now);
         }
         for (told, result) in pending.nacks.into_iter().zip(reply.nacks) {
-            self.handed_back(told, result);
+            self.handed_back(told, result, now);
         }
         for (key, result) in pending.renews.into_iter().zip(reply.renews) {
             if result == Outcome::Done {
@@ -285,15 +292,17 @@ impl<B: Extent> State<B> {
                     }
                 }
             } else if let Some(held) = self.revoke(key) {
-                self.fenced(&Told::new(&held, self.progress(&held), 0, None));
+                self.fenced(&Told::new(&held, self.progress(&held), 0, None), now);
             }
         }
         if self.talk.organiser != reply.organiser {
             self.talk.organiser = reply.organiser;
             self.effects.watch = true;
         }
-        let (gone, units): (Vec<_>, Vec<_>) =
-            reply.units.into_iter().partition(|unit| self.known.is_gone(&unit.topic, sent));
+        let (gone, units): (Vec<_>, Vec<_>) = reply.units.into_iter().partition(|unit| {
+            self.known.is_gone(&unit.topic, sent)
+                || self.is_from_before_a_seek(&unit.topic, unit.partition, sent)
+        });
         for unit in gone {
             let from = unit.start;
             self.return_unit(Held::new(unit, now, now), from, None);
@@ -320,9 +329,9 @@ impl<B: Extent> State<B> {
         }
     }
 
-    fn acknowledged(&mut self, told: Told, result: Outcome) {
+    fn acknowledged(&mut self, told: Told, result: Outcome, now: Instant) {
         match result {
-            Outcome::Fenced => self.fenced(&told),
+            Outcome::Fenced => self.fenced(&told, now),
             Outcome::Done | Outcome::Gone => {
                 Counters::add(&self.counters.units_done, 1);
                 let Told { topic, partition, start, end, records, .. } = told;
@@ -331,9 +340,9 @@ impl<B: Extent> State<B> {
         }
     }
 
-    fn handed_back(&mut self, told: Told, result: Outcome) {
+    fn handed_back(&mut self, told: Told, result: Outcome, now: Instant) {
         if result == Outcome::Fenced {
-            return self.fenced(&told);
+            return self.fenced(&told, now);
         }
         let Told { topic, partition, start, end, failure, .. } = told;
         match failure {
@@ -345,7 +354,10 @@ impl<B: Extent> State<B> {
         }
     }
 
-    fn fenced(&mut self, told: &Told) {
+    fn fenced(&mut self, told: &Told, now: Instant) {
+        if self.is_fenced_by_a_seek(&told.topic, told.partition, now) {
+            return;
+        }
         Counters::add(&self.counters.units_fenced, 1);
         let (topic, partition, start, end) = (Arc::clone(&told.topic), told.partition, told.start, told.end);
         // There may be hundreds of units; each has its event.
@@ -355,7 +367,8 @@ impl<B: Extent> State<B> {
                 partition,
                 start,
                 end,
-                "the lease ran out: these records may come twice{more}"
+                "these records are not this consumer's any more: its lease ran out, or another member has sought. They may come \
+                 twice{more}"
             );
         }
         self.effects.events.push(Event::Fenced { topic, partition, start, end });

@@ -124,13 +124,21 @@ async fn look_at_group(shared: &Shared) {
     }
     let events = shared.coordinator.events().await.unwrap_or_default();
     for event in events {
-        if let GroupEvent::Parked { unit, from, to } = event {
-            let (topic, partition) = (Arc::clone(&unit.topic), unit.partition);
-            // There may be a thousand of a partition; each has its event.
-            if let Some(more) = log_rate::due(format_args!("parked {} {topic}/{partition}", shared.group())) {
-                tracing::warn!("{unit} failed too often and is put aside: offsets {from} to {to}{more}");
+        match event {
+            GroupEvent::Parked { unit, from, to } => {
+                let (topic, partition) = (Arc::clone(&unit.topic), unit.partition);
+                // There may be a thousand of a partition; each has its event.
+                if let Some(more) =
+                    log_rate::due(format_args!("parked {} {topic}/{partition}", shared.group()))
+                {
+                    tracing::warn!("{unit} failed too often and is put aside: offsets {from} to {to}{more}");
+                }
+                shared.events.push(Event::Parked { topic, partition, start: from, end: to });
             }
-            shared.events.push(Event::Parked { topic, partition, start: from, end: to });
+            GroupEvent::Sought { topic, partition, from, to } => {
+                shared.events.push(Event::Sought { topic, partition, from, to });
+            }
+            _ => {}
         }
     }
 }

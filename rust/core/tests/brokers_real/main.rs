@@ -6,6 +6,7 @@
 
 mod groups;
 mod offsets;
+mod operator;
 mod produce;
 mod sessions;
 mod support;

@@ -6,6 +6,7 @@ mod faults;
 mod groups;
 mod leaving;
 mod logs;
+mod operator;
 mod redis;
 mod refusals;
 mod replicas;

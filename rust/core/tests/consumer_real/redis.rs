@@ -10,31 +10,32 @@ use kafka_fast_testkit::{RealRedis, RedisOptions};
 
 use crate::support::{Bench, SOON, Tally, number, read_all};
 
-struct InRedis {
-    bench: Bench,
-    redis: RealRedis,
+/// A topic, and a group of it in a Redis of the test's own.
+pub(crate) struct InRedis {
+    pub(crate) bench: Bench,
+    pub(crate) redis: RealRedis,
 }
 
 impl InRedis {
-    async fn new(partitions: i32, options: &RedisOptions) -> Self {
+    pub(crate) async fn new(partitions: i32, options: &RedisOptions) -> Self {
         let mut bench = Bench::new(partitions).await;
         bench.conf.offset_commit_freq = Duration::from_millis(300);
         Self { bench, redis: RealRedis::start(options) }
     }
 
-    fn group(&self) -> GroupConf {
+    pub(crate) fn group(&self) -> GroupConf {
         GroupConf::redis(RedisConf::new("127.0.0.1", self.redis.port(), self.bench.group.as_str()))
     }
 
-    async fn consumer_with(&self, conf: Config) -> Consumer {
+    pub(crate) async fn consumer_with(&self, conf: Config) -> Consumer {
         Consumer::connect(conf, self.group(), &[&self.bench.topic]).await.unwrap()
     }
 
-    async fn consumer(&self) -> Consumer {
+    pub(crate) async fn consumer(&self) -> Consumer {
         self.consumer_with(self.bench.conf.clone()).await
     }
 
-    async fn committed(&self, partition: i32) -> Option<CommittedOffset> {
+    pub(crate) async fn committed(&self, partition: i32) -> Option<CommittedOffset> {
         let group: Arc<str> = self.bench.group.as_str().into();
         let asked = [(Arc::from(&*self.bench.topic), partition)];
         self.bench
@@ -47,7 +48,7 @@ impl InRedis {
     }
 
     /// Waits until Kafka knows that all below `offset` is handled.
-    async fn committed_is(&self, partition: i32, offset: i64) {
+    pub(crate) async fn committed_is(&self, partition: i32, offset: i64) {
         let deadline = Instant::now() + SOON;
         loop {
             let commit = self.committed(partition).await;

@@ -139,3 +139,30 @@ async fn latency(stage: &mut Stage, members: &[Member]) -> f64 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// kill -9, a reset by Kafka's tool, and a new process at once: the dead one still looks like a member.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_is_reset_when_its_member_was_killed_goes_on_there() {
+    for round in 1..=rounds() {
+        let mut stage = Stage::new(1).await;
+        stage.send(100).await;
+        let mut members = vec![Member::start(&stage.part)];
+        let door = stage.door().await;
+        stage.drained(&door).await;
+        members[0].process.kill();
+        stage.reset(10).await;
+        members.push(Member::start(&stage.part));
+        let until = Instant::now() + Duration::from_secs(20);
+        while members[1].lines().len() < 90 {
+            assert!(Instant::now() < until, "{:?}: {:?}", members[1].lines().len(), tails(&members));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (connecting, _) = members[1].until_said("connecting").await;
+        let (connected, _) = members[1].until_said("connected").await;
+        println!("round {round}: connect took {:.0} ms", millis(connecting, connected));
+        stage.drained(&door).await;
+        let mut offsets: Vec<i64> = members[1].lines().iter().map(|line| line.offset).collect();
+        offsets.sort_unstable();
+        assert_eq!(offsets, (10..100).collect::<Vec<_>>());
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kafka_fast::cluster::Cluster;
+use kafka_fast::cluster::{Cluster, OffsetCommit};
 use kafka_fast::config::Config;
 use kafka_fast::group::{GroupSettings, PartitionView, RedisGroup};
 use kafka_fast::producer::Producer;
@@ -115,6 +115,14 @@ impl Stage {
 
     pub(crate) fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// Moves the group in partition 0 as Kafka's tools do.
+    pub(crate) async fn reset(&self, offset: i64) {
+        let (topic, metadata) = (Arc::clone(&self.topic), String::new());
+        let commit = OffsetCommit { topic, partition: 0, offset, leader_epoch: -1, metadata };
+        let outcomes = self.cluster.commit_offsets(&self.part.group, &[commit], PATIENCE).await.unwrap();
+        assert_eq!(outcomes[0].2, Ok(()));
     }
 
     /// A look into the group; nobody that is counted as a member.
