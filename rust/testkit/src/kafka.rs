@@ -31,6 +31,7 @@ pub struct Options {
     listeners: Vec<Listener>,
     users: Vec<String>,
     joins: Option<u16>,
+    cluster_id: String,
 }
 
 /// A listener beside the plaintext one.
@@ -52,6 +53,7 @@ impl Default for Options {
             listeners: Vec::new(),
             users: Vec::new(),
             joins: None,
+            cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(),
         }
     }
 }
@@ -75,6 +77,13 @@ impl Options {
         self.small = true;
         // The cleaner takes its 128 MB at the start.
         self.property("log.cleaner.dedupe.buffer.size", "4194304")
+    }
+
+    /// The cluster's id, 16 bytes in base64 for names. All clusters have the same one else. (With ZooKeeper each has one of its own.)
+    #[must_use]
+    pub fn cluster_id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.cluster_id);
+        self
     }
 
     /// A broker property, in the words of `server.properties`.
@@ -163,7 +172,7 @@ impl RealKafka {
         std::fs::write(kafka.properties(), kafka.settings(options))
             .expect("the temporary folder can be written");
         if kafka.zookeeper.is_none() {
-            kafka.format(&options.users)?;
+            kafka.format(options)?;
         }
         kafka.try_start_again()?;
         Ok(kafka)
@@ -220,12 +229,12 @@ impl RealKafka {
     }
 
     /// Prepares the folder for KRaft, which a broker does not do by itself.
-    fn format(&self, users: &[String]) -> Result<(), String> {
+    fn format(&self, options: &Options) -> Result<(), String> {
         let format = self
             .java("kafka.tools.StorageTool", "format.log")
-            .args(["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"])
+            .args(["format", "-t", &options.cluster_id, "-c"])
             .arg(self.properties())
-            .args(users.iter().flat_map(|user| ["--add-scram", user.as_str()]))
+            .args(options.users.iter().flat_map(|user| ["--add-scram", user.as_str()]))
             .status();
         if !format.is_ok_and(|s| s.success()) {
             return Err(format!("the storage could not be formatted:\n{}", self.server.tail("format.log")));

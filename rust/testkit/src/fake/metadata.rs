@@ -42,7 +42,7 @@ pub(super) fn answer(shared: &Shared, call: Call, request: MetadataRequest) -> A
     };
     let response = MetadataResponse::default()
         .with_brokers(state.named().map(broker).collect())
-        .with_cluster_id(Some(text(&format!("fake-{}", state.ports[0]))))
+        .with_cluster_id(Some(text(&state.cluster_id())))
         .with_controller_id(broker_id(state.controller))
         .with_throttle_time_ms(throttle(&deeds))
         .with_topics(topics);

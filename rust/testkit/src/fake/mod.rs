@@ -248,6 +248,8 @@ struct Committed {
 #[derive(Default)]
 struct State {
     ports: Vec<u16>,
+    /// The cluster's id, once it is another than at first.
+    cluster_id: Option<String>,
     /// Brokers that the metadata does not name.
     hidden: HashSet<i32>,
     controller: i32,
@@ -264,6 +266,10 @@ struct State {
 }
 
 impl State {
+    fn cluster_id(&self) -> String {
+        self.cluster_id.clone().unwrap_or_else(|| format!("fake-{}", self.ports[0]))
+    }
+
     /// Remembers what is asked and says what is to be done.
     fn ask(&mut self, call: Call, about: About<'_>) -> Deed {
         let asked = Asked {
@@ -339,6 +345,8 @@ struct Shared {
     state: Mutex<State>,
     /// Something was appended, or a topic was made again.
     appended: Notify,
+    /// The brokers are another cluster's from now on: connections end.
+    replaced: Notify,
 }
 
 impl Shared {
@@ -364,7 +372,8 @@ impl FakeKafka {
     /// So many brokers, each on a free port of the loopback.
     pub async fn start(brokers: usize) -> Self {
         let state = State { controller: 1, ..State::default() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), appended: Notify::new() });
+        let shared =
+            Arc::new(Shared { state: Mutex::new(state), appended: Notify::new(), replaced: Notify::new() });
         let mut tasks = Vec::new();
         for node in 1..=brokers {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a free port");
@@ -373,6 +382,11 @@ impl FakeKafka {
             tasks.push(tokio::spawn(serve::listen(Arc::clone(&shared), node as i32, listener)));
         }
         Self { shared, brokers: tasks }
+    }
+
+    /// The id that the metadata names.
+    pub fn cluster_id(&self) -> String {
+        self.shared.state().cluster_id()
     }
 
     /// The first broker, as `host:port`.
@@ -417,6 +431,17 @@ impl FakeKafka {
         drop(state);
         // Fetches that wait look again.
         self.shared.appended.notify_waiters();
+    }
+
+    /// Behind the same addresses there are brokers of another cluster from now on: its id is another, and it has no topics and no
+    /// commits. All connections end.
+    pub fn replace_cluster(&self, id: &str) {
+        let mut state = self.shared.state();
+        state.cluster_id = Some(id.to_owned());
+        state.topics.clear();
+        state.committed.clear();
+        drop(state);
+        self.shared.replaced.notify_waiters();
     }
 
     /// Speaks Produce and Fetch up to version 13, which has topics by their ids, and refuses ids that are not there any more

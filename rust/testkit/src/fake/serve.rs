@@ -52,7 +52,13 @@ pub(super) async fn listen(shared: Arc<Shared>, node: i32, listener: TcpListener
     let mut connections = JoinSet::new();
     let sessions = Arc::new(fetch::Sessions::default());
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(serve(Arc::clone(&shared), Arc::clone(&sessions), node, stream));
+        let (shared, sessions) = (Arc::clone(&shared), Arc::clone(&sessions));
+        connections.spawn(async move {
+            tokio::select! {
+                () = serve(Arc::clone(&shared), sessions, node, stream) => {}
+                () = shared.replaced.notified() => {}
+            }
+        });
     }
 }
 
