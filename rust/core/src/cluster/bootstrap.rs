@@ -67,7 +67,10 @@ pub(super) async fn bootstrap(inner: &Arc<Inner>, within: Duration) -> Result<()
     loop {
         match ask_seeds(inner, deadline).await {
             Ok((seed, response)) => {
-                inner.apply(&response);
+                if let Err(error) = inner.apply(&response, &seed.address) {
+                    // It is the first that is heard of, unless this client connected before.
+                    return Err(ConnectError::Unusable(vec![error]));
+                }
                 return verify(inner, &seed, deadline).await;
             }
             // The time was over before anybody had something to say: what was said before stays.

@@ -12,6 +12,7 @@ mod commit_error;
 mod commits;
 mod coordinator;
 mod error;
+mod identity;
 mod meta;
 mod name;
 mod offsets;
@@ -30,8 +31,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::Config;
-use crate::net::{CallError, Connection, ConnectionOptions};
+use crate::config::{BrokerAddress, Config};
+use crate::net::{CallError, ConnectError as ConnectionError, Connection, ConnectionOptions};
 use crate::wire::Request;
 use crate::wire::messages::MetadataResponse;
 
@@ -44,6 +45,7 @@ pub use name::{TOPIC_NAME_MAX, TopicNameError, check_topic_name};
 pub use offsets::{ListedOffset, OffsetAt, OffsetQuery};
 
 use coordinator::Coordinators;
+use identity::Identity;
 use meta::{Metadata, TopicCodes};
 use pool::Pool;
 use refresh::Wishes;
@@ -84,6 +86,7 @@ struct Inner {
     request_timeout: Duration,
     meta: RwLock<Metadata>,
     pool: Pool,
+    identity: Arc<Identity>,
     wishes: Wishes,
     updates: watch::Sender<u64>,
     coordinators: Coordinators,
@@ -91,7 +94,16 @@ struct Inner {
 }
 
 impl Inner {
-    fn apply(&self, response: &MetadataResponse) -> (bool, TopicCodes) {
+    /// Takes in what the broker at `from` answered. Says whether anything changed, and what the answer was for each topic.
+    ///
+    /// # Errors
+    /// It is a broker of another cluster, and nothing of it is taken in.
+    fn apply(
+        &self,
+        response: &MetadataResponse,
+        from: &BrokerAddress,
+    ) -> Result<(bool, TopicCodes), Arc<ConnectionError>> {
+        self.identity.check(response.cluster_id.as_ref(), from)?;
         let (changed, codes) = {
             let mut meta = self.meta.write();
             let applied = meta.apply(response);
@@ -102,7 +114,7 @@ impl Inner {
         if changed {
             self.bump();
         }
-        (changed, codes)
+        Ok((changed, codes))
     }
 
     fn forget_nodes(&self) {
@@ -136,14 +148,26 @@ impl Cluster {
     /// # Cancel safety
     /// Dropping the future closes everything.
     pub async fn connect(conf: &Config) -> Result<Self, ConnectError> {
+        Self::connect_as(conf, false).await
+    }
+
+    /// As [`connect`](Self::connect), and from then on whatever is of another cluster is refused: see [`Self::until_another`].
+    pub async fn connect_to_one(conf: &Config) -> Result<Self, ConnectError> {
+        Self::connect_as(conf, true).await
+    }
+
+    async fn connect_as(conf: &Config, one: bool) -> Result<Self, ConnectError> {
         if conf.brokers.is_empty() {
             return Err(ConnectError::NoBrokers);
         }
         conf.check()?;
+        let identity = Arc::new(Identity::new(one));
+        let options = ConnectionOptions::new(conf)?;
         let inner = Arc::new(Inner {
             request_timeout: conf.request_timeout,
             meta: RwLock::default(),
-            pool: Pool::new(ConnectionOptions::new(conf)?, &conf.brokers, Handle::current()),
+            pool: Pool::new(options, &identity, &conf.brokers, Handle::current()),
+            identity,
             wishes: Wishes::default(),
             updates: watch::Sender::new(0),
             coordinators: Coordinators::default(),
@@ -194,7 +218,26 @@ impl Cluster {
     /// Takes in metadata that came from nowhere: the simulation has no socket.
     #[cfg(test)]
     pub(crate) fn take_in(&self, response: &MetadataResponse) {
-        self.inner().apply(response);
+        // Nothing is refused where nobody connected to one cluster.
+        let _ = self.inner().apply(response, &BrokerAddress::new("", 0));
+    }
+
+    /// Waits until a broker of another cluster was refused, and says which: [`net::ConnectError::OtherCluster`]. That comes only after
+    /// [`connect_to_one`](Self::connect_to_one).
+    ///
+    /// [`net::ConnectError::OtherCluster`]: crate::net::ConnectError::OtherCluster
+    pub async fn until_another(&self) -> Arc<ConnectionError> {
+        let mut met = self.inner().identity.met();
+        match met.wait_for(Option::is_some).await.map(|met| met.clone()) {
+            Ok(Some(error)) => error,
+            // The sender lives in `self`.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether a broker of another cluster was refused.
+    pub fn has_met_another(&self) -> bool {
+        self.inner().identity.met().borrow().is_some()
     }
 
     /// Asks for a topic's metadata in the background: wishes are gathered, at most one request is in flight, and as long

@@ -20,9 +20,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Purpose;
+use super::identity::Identity;
 use crate::config::BrokerAddress;
 use crate::log_rate;
 use crate::net::{BackOff, CallError, CloseReason, ConnectError, Connection, ConnectionOptions};
+use crate::wire::messages::MetadataRequest;
 
 /// A connection that ends sooner than this after its making counts as a failed try.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -34,6 +36,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Pool {
     options: ConnectionOptions,
+    identity: Arc<Identity>,
     runtime: Handle,
     /// The brokers of the metadata.
     nodes: RwLock<HashMap<i32, Arc<Node>>>,
@@ -43,9 +46,15 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(options: ConnectionOptions, seeds: &[BrokerAddress], runtime: Handle) -> Self {
-        let seeds = seeds.iter().map(|a| Arc::new(Node::new(None, a.clone(), &options, &runtime))).collect();
-        Self { options, runtime, nodes: RwLock::default(), seeds, closed: AtomicBool::new(false) }
+    pub(super) fn new(
+        options: ConnectionOptions,
+        identity: &Arc<Identity>,
+        seeds: &[BrokerAddress],
+        runtime: Handle,
+    ) -> Self {
+        let seed = |a: &BrokerAddress| Arc::new(Node::new(None, a.clone(), &options, identity, &runtime));
+        let (seeds, identity) = (seeds.iter().map(seed).collect(), Arc::clone(identity));
+        Self { options, identity, runtime, nodes: RwLock::default(), seeds, closed: AtomicBool::new(false) }
     }
 
     pub(super) fn node(&self, id: i32) -> Option<Arc<Node>> {
@@ -68,7 +77,7 @@ impl Pool {
         });
         for (id, address) in nodes {
             known.entry(*id).or_insert_with(|| {
-                Arc::new(Node::new(Some(*id), address.clone(), &self.options, &self.runtime))
+                Arc::new(Node::new(Some(*id), address.clone(), &self.options, &self.identity, &self.runtime))
             });
         }
         drop(known);
@@ -155,6 +164,7 @@ pub(super) struct Node {
     pub(super) id: Option<i32>,
     pub(super) address: BrokerAddress,
     options: ConnectionOptions,
+    identity: Arc<Identity>,
     runtime: Handle,
     retired: AtomicBool,
     /// Ends the tries to connect when it retires.
@@ -186,13 +196,20 @@ struct Slot {
 }
 
 impl Node {
-    fn new(id: Option<i32>, address: BrokerAddress, options: &ConnectionOptions, runtime: &Handle) -> Self {
+    fn new(
+        id: Option<i32>,
+        address: BrokerAddress,
+        options: &ConnectionOptions,
+        identity: &Arc<Identity>,
+        runtime: &Handle,
+    ) -> Self {
         let (back_off, refused) = (BackOff::RECONNECT, BackOff::REFUSED);
         let health = Health { back_off, refused, failed: None, trouble: None };
         Self {
             id,
             address,
             options: options.clone(),
+            identity: Arc::clone(identity),
             runtime: runtime.clone(),
             retired: AtomicBool::new(false),
             stop: Notify::new(),
@@ -247,7 +264,7 @@ impl Node {
         let connected = tokio::select! {
             biased;
             () = stop => return Err(CallError::Closed),
-            connected = Connection::connect_within(&self.address, &self.options, budget) => connected,
+            connected = self.connect_to_cluster(budget) => connected,
         };
         let error = match connected {
             Ok(connection) => {
@@ -264,10 +281,27 @@ impl Node {
                 health.refused.reset();
                 return Ok(connection);
             }
-            Err(e) => Arc::new(e),
+            Err(error) => error,
         };
         self.note_failure(began, error.clone());
         Err(CallError::Connect(error))
+    }
+
+    /// A connection to a broker of our cluster, where others are refused: the address may be another cluster's by now, and what is sent
+    /// there would be answered out of its logs.
+    async fn connect_to_cluster(&self, budget: Duration) -> Result<Connection, Arc<ConnectError>> {
+        let deadline = Instant::now() + budget;
+        let connection = Connection::connect_within(&self.address, &self.options, budget).await?;
+        if self.identity.is_asked() {
+            let request = MetadataRequest { topics: Some(Vec::new()), ..Default::default() };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = connection.call(&request, left).await.map_err(|error| {
+                let (address, reason) = (self.address.clone(), error.to_string());
+                ConnectError::Unreachable { address, reason }
+            })?;
+            self.identity.check(answer.cluster_id.as_ref(), &self.address)?;
+        }
+        Ok(connection)
     }
 
     /// The connection there is, for a request: if it lives, and was not idle for too long.
@@ -452,7 +486,13 @@ mod tests {
     #[tokio::test]
     async fn a_broker_that_refuses_us_is_asked_ever_more_rarely_and_one_that_is_down_every_second() {
         let address = BrokerAddress::new("h", 1);
-        let node = Node::new(None, address.clone(), &ConnectionOptions::default(), &Handle::current());
+        let node = Node::new(
+            None,
+            address.clone(),
+            &ConnectionOptions::default(),
+            &Arc::new(Identity::new(false)),
+            &Handle::current(),
+        );
         let failed = |error: &ConnectError| {
             node.note_failure(Instant::now(), Arc::new(error.clone()));
             node.check_rest().unwrap_err().retry_after().unwrap()

@@ -21,7 +21,7 @@ use super::meta::TopicCodes;
 use super::race::race;
 use super::{Inner, Purpose};
 use crate::net::{BackOff, CallError};
-use crate::wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use crate::wire::messages::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::{ErrorCode, Operation, Treatment};
 
 /// How old metadata may become.
@@ -198,9 +198,8 @@ async fn fulfil(inner: &Arc<Inner>) {
             continue;
         };
         match ask(inner, &round).await {
-            Ok(response) => {
+            Ok((changed, codes)) => {
                 failing.reset();
-                let (changed, codes) = inner.apply(&response);
                 if changed || now.saturating_duration_since(passing_at) > QUIET_MAX {
                     quiet.reset();
                 }
@@ -221,8 +220,8 @@ async fn fulfil(inner: &Arc<Inner>) {
     }
 }
 
-/// One request, to whoever answers first.
-async fn ask(inner: &Arc<Inner>, round: &Round) -> Result<MetadataResponse, CallError> {
+/// One request, to whoever answers first, whose answer is taken in.
+async fn ask(inner: &Arc<Inner>, round: &Round) -> Result<(bool, TopicCodes), CallError> {
     let topic = |name: &Arc<str>| MetadataRequestTopic { name: Some(name.clone()), ..Default::default() };
     let request = Arc::new(MetadataRequest {
         topics: Some(round.names.iter().map(topic).collect()),
@@ -237,7 +236,7 @@ async fn ask(inner: &Arc<Inner>, round: &Round) -> Result<MetadataResponse, Call
             let connection = node.connection(Purpose::Control).await?;
             let response = connection.call(&*request, timeout).await.inspect_err(|_| node.note_trouble())?;
             node.note_answer();
-            Ok((node.id.is_some(), response))
+            Ok((node, response))
         }
     });
     match race(asked.collect(), STAGGER, |i| nodes[i].note_trouble()).await {
@@ -247,11 +246,12 @@ async fn ask(inner: &Arc<Inner>, round: &Round) -> Result<MetadataResponse, Call
             inner.forget_nodes();
             Err(CallError::Rebootstrap)
         }
-        Ok((known, response)) => {
-            if known {
+        Ok((node, response)) => {
+            let applied = inner.apply(&response, &node.address).map_err(CallError::Connect)?;
+            if node.id.is_some() {
                 inner.pool.leave_seeds();
             }
-            Ok(response)
+            Ok(applied)
         }
         // The last error is of a bootstrap broker, whose address the user knows.
         Err(mut errors) => Err(errors.pop().unwrap_or(CallError::Closed)),

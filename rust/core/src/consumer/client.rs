@@ -11,10 +11,10 @@ use super::shared::{Handle, Shared};
 use super::state::{Limits, State};
 use super::stats::{ConsumerStats, Counters};
 use super::talk::Talk;
-use super::{coordinate, fetch, mirror, seek, start, watch};
+use super::{another, coordinate, fetch, mirror, seek, start, watch};
 use crate::cluster::Cluster;
 use crate::config::{Config, RedisConf};
-use crate::group::{Coordinator, Embedded, GroupSettings, RedisGroup};
+use crate::group::{Coordinator, Embedded, GroupError, GroupSettings, RedisGroup};
 
 /// What telling the group may take beyond the wait for readers, at a close.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -70,7 +70,8 @@ impl Consumer {
     /// Must be called within a tokio runtime, which the consumer's tasks run on.
     ///
     /// # Errors
-    /// A wrong setting, an illegal topic name, no broker that answers, a partition whose start is not to be had.
+    /// A wrong setting, an illegal topic name, no broker that answers, a group of another Kafka cluster, a partition whose start is
+    /// not to be had.
     pub async fn connect(conf: Config, group: GroupConf, topics: &[&str]) -> Result<Self, ConsumerError> {
         conf.check()?;
         if topics.is_empty() {
@@ -80,17 +81,21 @@ impl Consumer {
             return Err(ConsumerError::NoGroup);
         }
         start::check_names(topics)?;
-        let cluster = Cluster::connect(&conf).await?;
+        let cluster = Cluster::connect_to_one(&conf).await?;
+        if cluster.cluster_id().is_none() {
+            // It was to connect lazily. What the group holds is of one cluster, so that is asked for first.
+            cluster.refresh(&[topics[0].into()], conf.metadata_timeout).await?;
+        }
         let cluster_id = cluster.cluster_id();
+        let cluster_id = cluster_id.as_deref().unwrap_or("");
         let settings = GroupSettings::of(&conf);
         let id = super::random_id();
         let coordinator = match &group {
             GroupConf::Embedded { group } => {
-                let cluster = cluster_id.as_deref().unwrap_or("");
-                Coordinator::Embedded(Embedded::named(group, cluster, settings)?)
+                Coordinator::Embedded(Embedded::named(group, cluster_id, settings)?)
             }
             GroupConf::Redis(redis) => {
-                Coordinator::Redis(RedisGroup::join(redis, settings, Arc::clone(&id)).await?)
+                Coordinator::Redis(RedisGroup::join(redis, settings, Arc::clone(&id), cluster_id).await?)
             }
         };
         let counters = Arc::new(Counters::default());
@@ -100,12 +105,39 @@ impl Consumer {
         // Ends what was begun when this future fails or is dropped.
         let handle = Handle::new(Arc::clone(&shared));
         tokio::spawn(coordinate::run(Arc::clone(&shared)));
-        start::subscribe(&shared, topics).await?;
+        tokio::spawn(another::run(Arc::clone(&shared)));
+        if let Err(error) = start::subscribe(&shared, topics).await {
+            return Err(another::explain(&shared, error).await);
+        }
         tokio::spawn(fetch::run(Arc::clone(&shared)));
         tokio::spawn(watch::run(Arc::clone(&shared)));
         tokio::spawn(mirror::run(Arc::clone(&shared)));
         tokio::spawn(start::run(shared));
         Ok(Self { handle })
+    }
+
+    /// Forgets a group and its positions, whoever made it: also one that is of another Kafka cluster, and one that is not there. Its
+    /// members fail with "was deleted", and whoever connects next makes it anew. Of an embedded group that is what lives in this
+    /// process, on whatever cluster.
+    ///
+    /// What a mirrored group has committed to Kafka stays: made anew on the same cluster it goes on from there, unless that is deleted
+    /// too (`kafka-consumer-groups --delete --group`). Of another cluster, or of topics that were created again, no commit counts.
+    ///
+    /// Takes up to three times Redis's time-out. To repeat it does no harm.
+    ///
+    /// # Errors
+    /// Redis is not reached, or does not let the user do that.
+    ///
+    /// # Cancel safety
+    /// The group may be deleted all the same.
+    pub async fn delete_group(group: &GroupConf) -> Result<(), GroupError> {
+        match group {
+            GroupConf::Embedded { group } => {
+                Embedded::forget(group);
+                Ok(())
+            }
+            GroupConf::Redis(redis) => RedisGroup::forget(redis).await,
+        }
     }
 
     /// A new reader: one per thread or task. Never blocks. Readers may be added and dropped at any time.

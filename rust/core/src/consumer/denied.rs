@@ -130,6 +130,7 @@ impl<B: Extent> State<B> {
             self.denied.until(topic, now).is_none()
                 && !self.is_tried(topic, now)
                 && !self.known.is_gone(topic, now)
+                && self.known.foreign_until(topic).is_none_or(|until| until <= now)
         };
         self.talk.topics().iter().filter(may).cloned().collect()
     }
@@ -211,7 +212,18 @@ mod tests {
         let topic: Arc<str> = topic.into();
         let id = UnitId { topic: Arc::clone(&topic), partition: 0, carved_at: start };
         let (end, attempt, request, leader_epoch, deadline) = (start + 10, 1, 1, 0, 0);
-        let unit = Unit { id, topic, partition: 0, start, end, attempt, request, leader_epoch, deadline };
+        let unit = Unit {
+            id,
+            topic,
+            partition: 0,
+            topic_id: Default::default(),
+            start,
+            end,
+            attempt,
+            request,
+            leader_epoch,
+            deadline,
+        };
         state.claimed(unit, now, now + Duration::from_secs(30));
     }
 
@@ -265,7 +277,7 @@ mod tests {
         let back: Vec<_> = request.nacks.iter().map(|nack| (&*nack.id.topic, nack.delay)).collect();
         assert_eq!(back, [("closed", None)], "it is no failed attempt");
         assert_eq!(names(&request.topics), ["open"]);
-        let plan = state.plan(&budget, now, |_| Some((1, 0)));
+        let plan = state.plan(&budget, now, |_| Some((1, 0, crate::wire::Uuid::default())));
         assert_eq!(plan.fetches[0].wants[0].tp, tp("open", 0));
 
         let later = now + Duration::from_secs(2);
@@ -279,7 +291,7 @@ mod tests {
         state.pool.retain(|key| state.units.contains_key(key));
         let budget = Budget::new(1 << 20, Arc::default());
         for at in [now, now + Duration::from_secs(5)] {
-            let plan = state.plan(&budget, at, |_| Some((1, 0)));
+            let plan = state.plan(&budget, at, |_| Some((1, 0, crate::wire::Uuid::default())));
             state.fetch_failed(&plan.fetches[0].wants[0], at);
             assert!(state.denied(&tp("closed", 0), DENIED, at));
             state.fetch_over(1);

@@ -164,13 +164,25 @@ pub enum ReadError {
         /// What the coordinator said.
         reason: String,
     },
+    /// The brokers are of another Kafka cluster than when this consumer connected. What it had handled was told to its group, the rest
+    /// was handed back, and nothing was committed since.
+    #[error(
+        "the consumer of group \"{group}\" has stopped: {error}. If Kafka was set up anew, delete the group (Consumer.deleteGroup) \
+         and connect again; else mend the addresses"
+    )]
+    OtherCluster {
+        /// The group.
+        group: String,
+        /// The broker that was met, and both clusters.
+        error: Arc<crate::net::ConnectError>,
+    },
 }
 
 impl ReadError {
     /// The class of the error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Group { .. } => ErrorKind::Group,
+            Self::Group { .. } | Self::OtherCluster { .. } => ErrorKind::Group,
         }
     }
 }

@@ -37,8 +37,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let now = Instant::now();
         let plan = shared.with(|state| {
             state.plan(&shared.budget, now, |tp| {
-                let leader = shared.cluster.leader(&tp.topic, tp.partition)?;
-                Some((leader.node, leader.epoch))
+                let meta = shared.cluster.cached_topic(&tp.topic)?;
+                let leader = meta.partition(tp.partition)?.leader?;
+                Some((leader.node, leader.epoch, meta.id))
             })
         });
         for tp in &plan.leaderless {
@@ -147,7 +148,7 @@ pub(super) fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_b
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(FetchTopic {
                 topic: Arc::clone(&want.tp.topic),
-                topic_id: topic_id(shared, &want.tp.topic),
+                topic_id: want.topic_id,
                 partitions: vec![partition],
             }),
         }
@@ -162,10 +163,6 @@ pub(super) fn request(shared: &Shared, wants: &[Want], max_wait: Duration, min_b
     }
 }
 
-fn topic_id(shared: &Shared, topic: &str) -> Uuid {
-    shared.cluster.cached_topic(topic).map_or_else(Uuid::default, |meta| meta.id)
-}
-
 /// Sorts an answer by the partitions asked for; one that the broker left out counts as failed. `charge` becomes what
 /// the answer really holds and lives as long as any of its batches.
 pub(super) fn sort_answer(
@@ -176,7 +173,7 @@ pub(super) fn sort_answer(
 ) -> Vec<Part> {
     let whole = ErrorCode(answer.error_code);
     let ids: HashMap<Uuid, Arc<str>> =
-        wants.iter().map(|want| (topic_id(shared, &want.tp.topic), Arc::clone(&want.tp.topic))).collect();
+        wants.iter().map(|want| (want.topic_id, Arc::clone(&want.tp.topic))).collect();
     let mut found: HashMap<Tp, PartitionData> = HashMap::new();
     for topic in answer.responses {
         // From version 13 on a topic has an id and no name.
@@ -263,6 +260,10 @@ fn read(want: &Want, first: bool, data: PartitionData, isolation: Isolation, cha
 async fn take(shared: &Arc<Shared>, part: Part) {
     let now = Instant::now();
     let want = part.want;
+    if shared.with(|state| state.known.is_foreign(&want.tp.topic, want.topic_id)) {
+        // The topic was created again since it was asked for: nothing here is about the one that is read now.
+        return;
+    }
     // A leader that sends us there sends nothing else.
     let replica = part.replica.filter(|_| part.pieces.is_empty() && !want.replica);
     match part.error.treatment(Operation::Fetch) {
@@ -322,8 +323,13 @@ async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
             } else if want.position > log_end {
                 truncated(shared, want, log_end);
             }
-            let seen =
-                Seen { tp: want.tp.clone(), high_watermark: latest, log_start: earliest, epoch: want.epoch };
+            let seen = Seen {
+                tp: want.tp.clone(),
+                topic_id: want.topic_id,
+                high_watermark: latest,
+                log_start: earliest,
+                epoch: want.epoch,
+            };
             publish(shared, &[seen]).await;
         }
         Ok(_) => shared.with(|state| state.fetch_failed(want, now)),

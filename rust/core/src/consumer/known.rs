@@ -7,11 +7,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cache::Extent;
 use super::state::{Held, State, Tp};
-use crate::group::{Init, PartitionView};
+use crate::group::{Init, PartitionView, Unit};
 use crate::wire::Uuid;
 
 /// What is known of the topics that this consumer reads.
@@ -25,7 +25,28 @@ pub(super) struct Known {
     /// Topics of which the group knew what is gone, and since when it knows what is there: `None`, it does not yet. As many rows as
     /// topics were created again, or all when the group was lost.
     forgotten: HashMap<Arc<str>, Option<Instant>>,
+    /// Topics of which the group handed out units with another id than is known. As many rows as topics.
+    foreign: HashMap<Arc<str>, Foreign>,
 }
+
+/// The group speaks of another topic of a name than this consumer. Either is behind by a re-creation.
+#[derive(Debug)]
+struct Foreign {
+    /// The id that this consumer knows.
+    known: Uuid,
+    /// How often in a row that was met.
+    times: u32,
+    /// Until when no units of it are asked for: who is right is to be found out, not claimed and released again and again.
+    until: Instant,
+    /// Whether the brokers are still to be asked.
+    is_open: bool,
+}
+
+/// How long no units of such a topic are asked for, doubling.
+const FOREIGN_FIRST: Duration = Duration::from_millis(100);
+const FOREIGN_MOST: Duration = Duration::from_secs(5);
+/// As many answers in a row that name the id that is known are no broker that is behind: it is the group that is.
+const CONFIRMED: u32 = 3;
 
 /// Whether two ids are of different topics. Brokers before 2.8 have none, and while a cluster is upgraded some do.
 pub(super) fn differ(one: Uuid, other: Uuid) -> bool {
@@ -63,6 +84,30 @@ impl Known {
         self.started.retain(|tp| *tp.topic != *topic);
     }
 
+    /// Whether something is of another topic of that name than the one that is known.
+    pub(super) fn is_foreign(&self, topic: &str, id: Uuid) -> bool {
+        self.id(topic).is_some_and(|known| differ(known, id))
+    }
+
+    /// Until when no units of a topic are asked for because the group means another one.
+    pub(super) fn foreign_until(&self, topic: &str) -> Option<Instant> {
+        self.foreign.get(topic).map(|foreign| foreign.until)
+    }
+
+    /// Topics that the brokers are to be asked for, because the group means others.
+    pub(super) fn disputed(&mut self) -> Vec<Arc<str>> {
+        let ask = |(topic, foreign): (&Arc<str>, &mut Foreign)| {
+            std::mem::take(&mut foreign.is_open).then(|| Arc::clone(topic))
+        };
+        self.foreign.iter_mut().filter_map(ask).collect()
+    }
+
+    /// Whether brokers have named the id that is known so often in a row that it is the group that is behind: its store lost its latest
+    /// writes.
+    pub(super) fn is_confirmed(&self, topic: &str) -> bool {
+        self.foreign.get(topic).is_some_and(|foreign| foreign.times >= CONFIRMED)
+    }
+
     /// Whether what the group said of a topic when it was asked at `sent` is of another topic of that name.
     pub(super) fn is_gone(&self, topic: &str, sent: Instant) -> bool {
         self.forgotten.get(topic).is_some_and(|known| known.is_none_or(|known| sent < known))
@@ -81,10 +126,41 @@ impl<B: Extent> State<B> {
         self.return_units(keys);
     }
 
+    /// Units that the group handed out for another topic of a name than this consumer knows, or before it knew what is there now or was
+    /// sought: their records are none of what would be fetched, or is in the cache. They go back, which is no attempt. The others are returned.
+    pub(super) fn turn_away(&mut self, units: Vec<Unit>, sent: Instant, now: Instant) -> Vec<Unit> {
+        let is_ours = |state: &Self, unit: &Unit| {
+            !state.known.is_gone(&unit.topic, sent)
+                && !state.known.is_foreign(&unit.topic, unit.topic_id)
+                && !state.is_from_before_a_seek(&unit.topic, unit.partition, sent)
+        };
+        let (ours, others): (Vec<_>, Vec<_>) = units.into_iter().partition(|unit| is_ours(self, unit));
+        ours.iter().for_each(|unit| _ = self.known.foreign.remove(&unit.topic));
+        let foreign = others.iter().filter(|unit| self.known.is_foreign(&unit.topic, unit.topic_id));
+        let foreign: HashSet<Arc<str>> = foreign.map(|unit| Arc::clone(&unit.topic)).collect();
+        for topic in foreign {
+            let known = self.known.id(&topic).unwrap_or_default();
+            let before = self.known.foreign.get(&topic).filter(|before| before.known == known);
+            let times = before.map_or(0, |before| before.times);
+            let until = now + super::jitter(FOREIGN_MOST.min(FOREIGN_FIRST * 2u32.pow(times.min(10))));
+            let met = Foreign { known, times: times.saturating_add(1), until, is_open: true };
+            self.known.foreign.insert(topic, met);
+            self.effects.look = true;
+        }
+        for unit in others {
+            let from = unit.start;
+            self.return_unit(Held::new(unit, now, now), from, None);
+        }
+        ours
+    }
+
     /// The group knows where these partitions start.
     pub(super) fn starts(&mut self, starts: &[Init], now: Instant) {
         for start in starts {
             self.known.ids.insert(Arc::clone(&start.topic), start.topic_id);
+            if self.known.foreign.get(&start.topic).is_some_and(|met| met.known != start.topic_id) {
+                self.known.foreign.remove(&start.topic);
+            }
             if let Some(since) = self.known.forgotten.get_mut(&start.topic) {
                 *since = since.or(Some(now));
             }

@@ -77,7 +77,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// The last commit of a consumer that ends.
 pub(super) async fn at_the_end(shared: &Shared) {
-    let Some(group) = mirrored(shared) else { return };
+    let Some(group) = mirrored(shared).filter(|_| !shared.cluster.has_met_another()) else { return };
     let mut last = HashMap::new();
     let committed = pass(shared, group, &mut last, LAST_WITHIN);
     match tokio::time::timeout(LAST_WITHIN, committed).await {

@@ -20,6 +20,7 @@
 //!   in user code could starve the others.
 
 mod aborted;
+mod another;
 mod budget;
 mod cache;
 mod chunk;

@@ -16,6 +16,7 @@ use super::event::Event;
 use super::state::{Held, State, Tp, UnitKey};
 use super::stats::Counters;
 use crate::group::PartitionView;
+use crate::wire::Uuid;
 
 /// Fetches under way per leader.
 const REQUESTS_PER_LEADER: usize = 2;
@@ -42,6 +43,8 @@ pub(super) struct NodeFetch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Want {
     pub(super) tp: Tp,
+    /// The topic's id, zero if the brokers have none: an answer that comes late may be of a topic that is gone.
+    pub(super) topic_id: Uuid,
     pub(super) position: i64,
     pub(super) bytes: usize,
     /// The leader epoch we believe in.
@@ -56,6 +59,8 @@ pub(super) struct Want {
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) tp: Tp,
+    /// The id of the topic that was asked for, zero if the brokers have none.
+    pub(super) topic_id: Uuid,
     pub(super) high_watermark: i64,
     /// -1: not seen.
     pub(super) log_start: i64,
@@ -83,12 +88,12 @@ fn urgency<B: Extent>(held: &Held<B>) -> u8 {
 }
 
 impl<B: Extent> State<B> {
-    /// Decides what to fetch. `leader` names node and epoch of a partition's leader.
+    /// Decides what to fetch. `leader` names node and epoch of a partition's leader, and the id of the topic it leads.
     pub(super) fn plan(
         &mut self,
         budget: &Budget,
         now: Instant,
-        leader: impl Fn(&Tp) -> Option<(i32, i32)>,
+        leader: impl Fn(&Tp) -> Option<(i32, i32, Uuid)>,
     ) -> Plan {
         let mut plan = Plan::default();
         let mut hungry: Vec<(u8, UnitKey)> = self
@@ -112,7 +117,9 @@ impl<B: Extent> State<B> {
                 plan.again = Some(plan.again.map_or(until, |t| t.min(until)));
                 continue;
             }
-            let Some((leader, epoch)) = leader(&tp) else {
+            // The units of a topic whose name is another's by now have no leader any more.
+            let leader = leader(&tp).filter(|(.., id)| !self.known.is_foreign(&tp.topic, *id));
+            let Some((leader, epoch, topic_id)) = leader else {
                 self.feeds.entry(tp.clone()).or_default().failed(now);
                 let until = self.feeds[&tp].blocked_until(now);
                 plan.again = [plan.again, until].into_iter().flatten().min();
@@ -142,7 +149,7 @@ impl<B: Extent> State<B> {
             let (position, bytes) = self.ask(&tp, key, room, budget.limit());
             room = room.saturating_sub(bytes);
             let near = self.feeds.get(&tp).is_none_or(|feed| feed.may_go_near(now));
-            plan.add(node, Want { tp, position, bytes, epoch, replica: replica.is_some(), near });
+            plan.add(node, Want { tp, topic_id, position, bytes, epoch, replica: replica.is_some(), near });
         }
         for fetch in &mut plan.fetches {
             *self.busy.entry(fetch.node).or_default() += 1;
@@ -197,6 +204,10 @@ impl<B: Extent> State<B> {
 
     /// A unit fetch brought `pieces` from `want.position` on. Says whether they are taken: those of an older leader are not.
     pub(super) fn fetched(&mut self, want: &Want, pieces: Vec<B>, high_watermark: i64, now: Instant) -> bool {
+        if self.known.is_foreign(&want.tp.topic, want.topic_id) {
+            // The topic was created again since it was asked for.
+            return true;
+        }
         let Some(feed) = self.feeds.get_mut(&want.tp) else { return true };
         if want.epoch < feed.epoch {
             self.fetch_failed(want, now);

@@ -29,7 +29,7 @@ pub(super) async fn publish(shared: &Arc<Shared>, seen: &[Seen]) {
 
 /// The first round, which is the group's alone: what it asks is answered by [`clear_up`].
 pub(super) async fn tell(shared: &Shared, seen: &[Seen]) -> Vec<Unclear> {
-    let facts: Vec<_> = seen.iter().map(|seen| fact(shared, seen, None)).collect();
+    let facts: Vec<_> = seen.iter().map(|seen| fact(seen, None)).collect();
     let results = match shared.coordinator.publish(&facts).await {
         Ok(results) => results,
         Err(error) => {
@@ -64,7 +64,7 @@ pub(super) async fn clear_up(shared: &Shared, unclear: Vec<Unclear>) {
         // What retention deleted was not cut.
         Some((seen, EpochEnd { epoch: question.epoch, end: (*end).max(seen.log_start) }))
     });
-    let again = ends.map(|(seen, end)| (seen, fact(shared, seen, Some(end))));
+    let again = ends.map(|(seen, end)| (seen, fact(seen, Some(end))));
     let (seen, facts): (Vec<_>, Vec<_>) = again.unzip();
     match shared.coordinator.publish(&facts).await {
         Ok(results) => seen.iter().zip(results).for_each(|(seen, result)| learned(shared, seen, result)),
@@ -89,16 +89,12 @@ pub(super) fn unsaid<'a>(shared: &Shared, seen: impl Iterator<Item = &'a Seen>) 
     shared.with(|state| state.unsaid.extend(seen.map(|seen| seen.tp.clone())));
 }
 
-fn fact(shared: &Shared, seen: &Seen, epoch_end: Option<EpochEnd>) -> Publish {
-    // Of the topic that was seen, which may be gone by now: the group is not to take its end for the new one's. Topics that only
-    // others read are known by the metadata alone.
-    let known = shared.with(|state| state.known.id(&seen.tp.topic));
-    let cached = || shared.cluster.cached_topic(&seen.tp.topic).map(|meta| meta.id);
-    let topic_id = known.or_else(cached).unwrap_or_default();
+fn fact(seen: &Seen, epoch_end: Option<EpochEnd>) -> Publish {
+    // Of the topic that was seen, which may be gone by now: the group is not to take its end for the new one's.
     Publish {
         topic: Arc::clone(&seen.tp.topic),
         partition: seen.tp.partition,
-        topic_id,
+        topic_id: seen.topic_id,
         leader_epoch: seen.epoch,
         high_watermark: seen.high_watermark,
         log_start: seen.log_start,

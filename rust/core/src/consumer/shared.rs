@@ -24,10 +24,11 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) counters: Arc<Counters>,
     pub(super) events: Events,
-    /// Kicks of the three tasks. A kick while a task works is kept, so that none is lost.
+    /// Kicks of the four tasks. A kick while a task works is kept, so that none is lost.
     pub(super) exchange_kick: Notify,
     pub(super) fetch_kick: Arc<Notify>,
     pub(super) watch_kick: Notify,
+    pub(super) look_kick: Notify,
     /// Turns true when the group was told everything and the tasks end.
     pub(super) over: watch::Sender<bool>,
     state: Mutex<State<Arc<Piece>>>,
@@ -59,6 +60,7 @@ impl Shared {
             exchange_kick: Notify::new(),
             fetch_kick,
             watch_kick: Notify::new(),
+            look_kick: Notify::new(),
             over: watch::Sender::new(false),
             state: Mutex::new(state),
         })
@@ -88,6 +90,9 @@ impl Shared {
         }
         if effects.watch {
             self.watch_kick.notify_one();
+        }
+        if effects.look {
+            self.look_kick.notify_one();
         }
         effects.events.into_iter().for_each(|event| self.events.push(event));
         effects.wake.into_iter().for_each(std::task::Waker::wake);

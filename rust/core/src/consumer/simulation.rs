@@ -4,6 +4,7 @@
 //! is skipped, whatever happens; none is delivered twice when nothing fails; the group's invariants after every step;
 //! and everything drains.
 
+mod recreated;
 mod seeks;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -45,6 +46,8 @@ impl Dice {
 /// A batch of the fake log; not every offset in it is a record.
 #[derive(Debug, Clone)]
 struct Batch {
+    /// The number of the topic it is of.
+    topic: u8,
     base: i64,
     next: i64,
     bytes: usize,
@@ -75,6 +78,7 @@ struct Reader {
 
 struct Current {
     key: UnitKey,
+    topic_id: Uuid,
     tp: Tp,
     position: i64,
     end: i64,
@@ -91,6 +95,8 @@ struct Consumer {
     fetches: Vec<(NodeFetch, Charge)>,
     asleep_until: Instant,
     closing: bool,
+    /// The topic that its metadata names.
+    sees: u8,
 }
 
 struct World {
@@ -101,31 +107,36 @@ struct World {
     group: GroupState,
     logs: BTreeMap<i32, Vec<Batch>>,
     consumers: Vec<Consumer>,
-    delivered: BTreeMap<(i32, i64), u32>,
+    delivered: BTreeMap<Record, u32>,
     names: u32,
     /// Whether things fail.
     faults: bool,
     /// The partition whose leader is away.
     dead: Option<i32>,
+    /// The topic of today, each has a number and, from 1 on, an id.
+    topic: u8,
+    /// Answers of topics before, still on their way to a consumer.
+    late: Vec<(crate::group::ConsumerId, Want, Vec<Batch>)>,
+}
+
+/// Topic, partition and offset.
+type Record = (u8, i32, i64);
+
+fn id(topic: u8) -> Uuid {
+    Uuid([topic; 16])
 }
 
 impl World {
     fn new(seed: u64, faults: bool) -> Self {
+        Self::with_topic(seed, faults, 0)
+    }
+
+    fn with_topic(seed: u64, faults: bool, topic: u8) -> Self {
         let start = Instant::now();
         let conf =
             Config { prefetch_bytes: 300_000, unit_bytes: 100_000, max_attempts: 1000, ..Config::default() };
         let mut group = GroupState::new(GroupSettings::of(&conf), 0);
-        let init = |partition| Init {
-            topic: "t".into(),
-            partition,
-            topic_id: Uuid::default(),
-            leader_epoch: 0,
-            start: 0,
-            high_watermark: 0,
-            log_start: 0,
-            done: Vec::new(),
-        };
-        group.init(&(0..PARTITIONS).map(init).collect::<Vec<_>>(), 1);
+        group.init(&starts(topic), 1);
         let logs = (0..PARTITIONS).map(|p| (p, Vec::new())).collect();
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let mut world = Self {
@@ -140,6 +151,8 @@ impl World {
             names: 0,
             faults,
             dead: None,
+            topic,
+            late: Vec::new(),
         };
         let count = 1 + world.dice.roll(3);
         (0..count).for_each(|_| world.join());
@@ -151,14 +164,17 @@ impl World {
         let talk = Talk::new(format!("c{}", self.names).into(), self.now);
         let counters = Arc::new(Counters::default());
         let mut state = State::new(Limits::new(&self.conf), "g".into(), talk, counters);
+        let sees = self.topic;
         state.talk.add_topic(&"t".into());
+        self.group.init(&starts(sees), u64::from(sees));
+        state.starts(&starts(sees), self.now);
         self.group.partitions(&["t".into()]).iter().for_each(|view| state.group_stands(view));
         let readers = 1 + self.dice.roll(4);
         let now = self.now;
         let readers = (0..readers).map(|_| Reader { slot: state.add_reader(now), current: None }).collect();
         let budget = Budget::new(self.conf.prefetch_bytes, Arc::new(Notify::new()));
         let (fetches, closing) = (Vec::new(), false);
-        self.consumers.push(Consumer { state, budget, readers, fetches, asleep_until: now, closing });
+        self.consumers.push(Consumer { state, budget, readers, fetches, asleep_until: now, closing, sees });
     }
 
     fn millis(&self) -> u64 {
@@ -173,28 +189,32 @@ impl World {
         let partition = self.dice.roll(PARTITIONS as u64) as i32;
         let base = self.end(partition) + if self.dice.one_in(5) { self.dice.roll(20) as i64 } else { 0 };
         let next = base + 1 + self.dice.roll(400) as i64;
-        let bytes = (next - base) as usize * 100;
-        self.logs.get_mut(&partition).unwrap().push(Batch { base, next, bytes, _charge: None });
+        let (bytes, topic) = ((next - base) as usize * 100, self.topic);
+        self.logs.get_mut(&partition).unwrap().push(Batch { topic, base, next, bytes, _charge: None });
     }
 
     /// What a watcher does: tells the group, and may keep the tail.
     fn publish(&mut self, c: usize) {
+        if self.consumers[c].sees != self.topic {
+            // Brokers know no such topic.
+            return;
+        }
         for partition in 0..PARTITIONS {
             let tp = Tp { topic: "t".into(), partition };
             let Some(position) = self.consumers[c].state.tail(&tp) else { continue };
             let end = self.end(partition);
             let pieces = self.read(c, partition, position, 50_000, false);
             self.consumers[c].state.polled(&tp, position, pieces, end, 0);
-            self.say(partition, end);
+            self.say(id(self.topic), partition, end);
         }
     }
 
-    fn say(&mut self, partition: i32, high_watermark: i64) {
+    fn say(&mut self, topic_id: Uuid, partition: i32, high_watermark: i64) {
         self.group.publish(
             &[Publish {
                 topic: "t".into(),
                 partition,
-                topic_id: Uuid::default(),
+                topic_id,
                 leader_epoch: 0,
                 high_watermark,
                 log_start: 0,
@@ -230,7 +250,7 @@ impl World {
         let unsaid = state.unsaid(now);
         let request = state.exchange(now);
         for seen in unsaid {
-            self.say(seen.tp.partition, seen.high_watermark);
+            self.say(seen.topic_id, seen.tp.partition, seen.high_watermark);
         }
         let Some(request) = request else { return };
         if self.faults && self.dice.one_in(10) {
@@ -245,7 +265,9 @@ impl World {
 
     fn plan(&mut self, c: usize) {
         let consumer = &mut self.consumers[c];
-        let plan = consumer.state.plan(&consumer.budget, self.now, |tp| Some((tp.partition % 2, 0)));
+        let topic = id(consumer.sees);
+        let leader = |tp: &Tp| Some((tp.partition % 2, 0, topic));
+        let plan = consumer.state.plan(&consumer.budget, self.now, leader);
         for fetch in plan.fetches {
             let charge = consumer.budget.take(fetch.wants.iter().map(|want| want.bytes).sum());
             consumer.fetches.push((fetch, charge));
@@ -262,7 +284,8 @@ impl World {
         let now = self.now;
         let mut first = true;
         for want in &fetch.wants {
-            if self.dead == Some(want.tp.partition) || (self.faults && self.dice.one_in(8)) {
+            let refused = want.topic_id != id(self.topic);
+            if refused || self.dead == Some(want.tp.partition) || (self.faults && self.dice.one_in(8)) {
                 self.consumers[c].state.fetch_failed(want, now);
                 continue;
             }
@@ -303,8 +326,9 @@ impl World {
                     Take::Unit(taken) => {
                         let tp = Tp { topic: taken.info.topic, partition: taken.info.partition };
                         let (key, position, end, pieces) = (taken.key, taken.start, taken.end, taken.pieces);
+                        let (topic_id, hand, records) = (state.units[&key].unit.topic_id, None, 0);
                         reader.current =
-                            Some(Current { key, tp, position, end, pieces, hand: None, records: 0 });
+                            Some(Current { key, topic_id, tp, position, end, pieces, hand, records });
                         continue;
                     }
                     _ => return,
@@ -317,7 +341,8 @@ impl World {
                     current.hand = Some(offset);
                     current.records += 1;
                     reader.slot.at(offset);
-                    *self.delivered.entry((current.tp.partition, offset)).or_default() += 1;
+                    assert_eq!(id(piece.topic), current.topic_id, "a record of another topic than its unit");
+                    *self.delivered.entry((piece.topic, current.tp.partition, offset)).or_default() += 1;
                     return;
                 }
                 current.pieces.pop_front();
@@ -341,7 +366,8 @@ impl World {
         let reader = &mut consumer.readers[r];
         let Some(current) = reader.current.take() else { return };
         if let Some(offset) = current.hand {
-            *self.delivered.get_mut(&(current.tp.partition, offset)).unwrap() -= 1;
+            let topic = current.topic_id.0[0];
+            *self.delivered.get_mut(&(topic, current.tp.partition, offset)).unwrap() -= 1;
         }
         let from = reader.slot.unhandled();
         let failure = failure.then(|| (Some(Duration::from_millis(50)), "test".into()));
@@ -405,14 +431,14 @@ impl World {
         self.group.check().unwrap();
     }
 
-    fn records(&self) -> Vec<(i32, i64)> {
-        let of = |(p, log): (&i32, &Vec<Batch>)| {
-            let p = *p;
-            log.iter()
-                .flat_map(move |b| (b.base..b.next).filter(|o| is_record(*o)).map(move |o| (p, o)))
-                .collect()
-        };
-        self.logs.iter().flat_map(of as fn(_) -> Vec<_>).collect()
+    /// Those of the topic of today.
+    fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (partition, log) in &self.logs {
+            let offsets = log.iter().flat_map(|batch| batch.base..batch.next);
+            records.extend(offsets.filter(|o| is_record(*o)).map(|offset| (self.topic, *partition, offset)));
+        }
+        records
     }
 
     /// No more faults: everything drains.
@@ -429,6 +455,21 @@ impl World {
             }
         }
     }
+}
+
+/// Where the partitions of a topic start.
+fn starts(topic: u8) -> Vec<Init> {
+    let start = |partition| Init {
+        topic: "t".into(),
+        partition,
+        topic_id: id(topic),
+        leader_epoch: 0,
+        start: 0,
+        high_watermark: 0,
+        log_start: 0,
+        done: Vec::new(),
+    };
+    (0..PARTITIONS).map(start).collect()
 }
 
 fn run(seed: u64, faults: bool) -> World {
@@ -514,7 +555,7 @@ fn the_prefetch_bound_holds() {
 fn a_reader_that_asks_no_more_holds_up_nobody() {
     let alone = |world: &World| world.consumers.len() == 1 && world.consumers[0].readers.len() > 1;
     let mut world = (4000..).map(|seed| World::new(seed, false)).find(alone).unwrap();
-    let batch = |n: i64| Batch { base: n * 20, next: n * 20 + 20, bytes: 30_000, _charge: None };
+    let batch = |n: i64| Batch { topic: 0, base: n * 20, next: n * 20 + 20, bytes: 30_000, _charge: None };
     world.logs.insert(0, (0..40).map(batch).collect());
     let mut left = None;
     for round in 0.. {

@@ -111,6 +111,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let missing = shared.with(|s| s.topics().iter().any(|topic| s.known.id(topic).is_none()));
         tokio::select! {
             () = tokio::time::sleep(super::jitter(if missing { MISSING_EVERY } else { LOOK_EVERY })) => {}
+            // The group and this consumer mean different topics by a name.
+            () = shared.look_kick.notified() => {}
             () = shared.until_over() => return,
         }
         let (topics, organiser, open) =
@@ -139,8 +141,10 @@ async fn look(shared: &Arc<Shared>, topics: &[Arc<str>], organiser: bool) -> Res
     let timeout = shared.conf.metadata_timeout;
     let (known, missing): (Vec<_>, Vec<_>) =
         shared.with(|s| topics.iter().cloned().partition(|topic| s.known.id(topic).is_some()));
-    if organiser && !known.is_empty() {
-        shared.cluster.refresh(&known, timeout).await?;
+    let disputed = shared.with(|s| s.known.disputed());
+    let asked = if organiser { &known } else { &disputed };
+    if !asked.is_empty() {
+        shared.cluster.refresh(asked, timeout).await?;
     }
     let mut grown = Vec::new();
     for topic in &known {
@@ -148,6 +152,12 @@ async fn look(shared: &Arc<Shared>, topics: &[Arc<str>], organiser: bool) -> Res
         let fresh = shared.with(|state| {
             if state.known.is_another(topic, meta.id) {
                 tracing::warn!(topic = &**topic, "the topic was created again: it is read from its start");
+                state.forget_topic(topic);
+            } else if disputed.contains(topic) && state.known.is_confirmed(topic) {
+                tracing::warn!(
+                    topic = &**topic,
+                    "the group knows the topic before it was created again: it is told"
+                );
                 state.forget_topic(topic);
             }
             !tps(&meta).all(|tp| state.known.has_started(&tp))
@@ -204,7 +214,10 @@ async fn init(
     let asked: Vec<_> = topics.iter().map(|topic| (Arc::clone(topic), true)).collect();
     let start_at = shared.coordinator.subscribe(&asked).await?;
     let latest = met != Met::Later && !shared.conf.use_earliest;
-    let is_known = |tp: &&Tp| before.iter().any(|v| v.topic == tp.topic && v.partition == tp.partition);
+    // What it knows of a topic that had this name before says nothing of this one.
+    let is_of = |v: &PartitionView| ids.get(&v.topic).is_none_or(|id| !known::differ(*id, v.topic_id));
+    let is_known =
+        |tp: &&Tp| before.iter().any(|v| v.topic == tp.topic && v.partition == tp.partition && is_of(v));
     let unknown: Vec<Tp> = tps.iter().filter(|tp| !is_known(tp)).cloned().collect();
     let commits = Commits::read(shared, if met == Met::Later { &unknown } else { &tps }).await?;
     let mut starts = Vec::new();
@@ -239,7 +252,7 @@ async fn init(
         if shared.coordinator.lives() == lives {
             state.starts(&starts, Instant::now());
         }
-        after.iter().for_each(|view| state.group_stands(view));
+        after.iter().filter(|view| is_of(view)).for_each(|view| state.group_stands(view));
     });
     if met != Met::Later {
         commits.begin(shared, &after).await?;
@@ -251,6 +264,7 @@ async fn init(
         .iter()
         .map(|start| Seen {
             tp: Tp { topic: Arc::clone(&start.topic), partition: start.partition },
+            topic_id: start.topic_id,
             high_watermark: start.high_watermark,
             log_start: start.log_start,
             epoch: start.leader_epoch,

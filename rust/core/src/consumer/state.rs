@@ -141,6 +141,7 @@ pub(super) struct Effects {
     pub(super) exchange: bool,
     pub(super) fetch: bool,
     pub(super) watch: bool,
+    pub(super) look: bool,
 }
 
 /// Whether units are still taken.

@@ -299,14 +299,7 @@ impl<B: Extent> State<B> {
             self.talk.organiser = reply.organiser;
             self.effects.watch = true;
         }
-        let (gone, units): (Vec<_>, Vec<_>) = reply.units.into_iter().partition(|unit| {
-            self.known.is_gone(&unit.topic, sent)
-                || self.is_from_before_a_seek(&unit.topic, unit.partition, sent)
-        });
-        for unit in gone {
-            let from = unit.start;
-            self.return_unit(Held::new(unit, now, now), from, None);
-        }
+        let units = self.turn_away(reply.units, sent, now);
         let got = units.len();
         let asked = pending.request.want as usize;
         let frontiers: Vec<_> = units.iter().map(|u| (Arc::clone(&u.topic), u.partition, u.end)).collect();
@@ -384,7 +377,9 @@ impl<B: Extent> State<B> {
         let unsaid = std::mem::take(&mut self.unsaid);
         let seen = unsaid.into_iter().filter_map(|tp| {
             let feed = self.feeds.get(&tp)?;
-            Some(Seen { high_watermark: feed.high_watermark, log_start: -1, epoch: feed.epoch, tp })
+            let topic_id = self.known.id(&tp.topic).unwrap_or_default();
+            let (high_watermark, epoch) = (feed.high_watermark, feed.epoch);
+            Some(Seen { topic_id, high_watermark, log_start: -1, epoch, tp })
         });
         seen.collect()
     }

@@ -240,7 +240,11 @@ fn wants(shared: &Shared, node: i32) -> (Vec<Want>, bool) {
 fn want<B: Extent>(state: &State<B>, meta: &TopicMeta, partition: i32, epoch: i32) -> Option<Want> {
     let tp = Tp { topic: Arc::clone(&meta.name), partition };
     let position = state.tail_of_others(&tp).or_else(|| state.tail(&tp))?;
-    Some(Want { tp, position, bytes: 0, epoch, replica: false, near: false })
+    if state.known.is_foreign(&meta.name, meta.id) {
+        // It was created again: what is known of it holds no more.
+        return None;
+    }
+    Some(Want { tp, topic_id: meta.id, position, bytes: 0, epoch, replica: false, near: false })
 }
 
 /// What to ask the ends of because the polls may not read it: other members may. By topic, since one that is refused makes the
@@ -296,7 +300,11 @@ async fn poll_once(shared: &Arc<Shared>, watched: &mut Watched, mut wants: Vec<W
     let mut well = true;
     let mut seen: Vec<Seen> = Vec::new();
     for part in fetch::sort_answer(shared, &wants, answer, charge) {
-        let (tp, position, epoch) = (part.want.tp, part.want.position, part.want.epoch);
+        let (tp, topic_id) = (part.want.tp, part.want.topic_id);
+        let (position, epoch) = (part.want.position, part.want.epoch);
+        if shared.with(|state| state.known.is_foreign(&tp.topic, topic_id)) {
+            continue;
+        }
         empty &= part.pieces.is_empty();
         match part.error.treatment(Operation::Fetch) {
             Treatment::Done => {
@@ -306,14 +314,17 @@ async fn poll_once(shared: &Arc<Shared>, watched: &mut Watched, mut wants: Vec<W
                 });
                 if is_news {
                     let (high_watermark, log_start) = (part.high_watermark, part.log_start);
-                    seen.push(Seen { tp, high_watermark, log_start, epoch });
+                    seen.push(Seen { tp, topic_id, high_watermark, log_start, epoch });
                 }
             }
             Treatment::Reset => {
                 // Below the log start or above its end: both are told by the ends.
                 well = false;
-                ask_ends(shared, &[Want { tp, position, bytes: 0, epoch, replica: false, near: false }])
-                    .await;
+                ask_ends(
+                    shared,
+                    &[Want { tp, topic_id, position, bytes: 0, epoch, replica: false, near: false }],
+                )
+                .await;
             }
             _ => {
                 well &= shared.with(|state| state.denied(&tp, part.error, Instant::now()));
@@ -366,6 +377,7 @@ async fn ask_ends(shared: &Arc<Shared>, wants: &[Want]) {
                 .zip(found)
                 .map(|(want, ends)| Seen {
                     tp: want.tp.clone(),
+                    topic_id: want.topic_id,
                     high_watermark: ends.latest,
                     log_start: ends.earliest,
                     epoch: want.epoch,

@@ -20,6 +20,15 @@ const TICK: u64 = 1_000;
 
 static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(|| Mutex::new(Registry::new(GROUPS)));
 
+/// Where the group of this name is, or would be made: that of the cluster; else one of no cluster; and for whoever does not know the
+/// cluster any of the name.
+fn key_of(groups: &HashMap<(String, String), Arc<Embedded>>, name: &str, cluster: &str) -> (String, String) {
+    let key = |cluster: &str| (cluster.to_owned(), name.to_owned());
+    let there = [key(cluster), key("")].into_iter().find(|key| groups.contains_key(key));
+    let any = || groups.keys().filter(|key| cluster.is_empty() && key.1 == name).min().cloned();
+    there.or_else(any).unwrap_or_else(|| key(cluster))
+}
+
 /// A group in this process. Two consumers of one process that name the same group on the same cluster share it, and its
 /// positions survive them. A process may have 1024; for one more, the one goes that no consumer has and that was unused for
 /// longest, and its positions, which are nowhere else, with it.
@@ -68,9 +77,14 @@ impl Registry {
         cluster: &str,
         settings: GroupSettings,
     ) -> Result<Arc<Embedded>, GroupError> {
-        let key = (cluster.to_owned(), name.to_owned());
-        if let Some(group) = self.groups.get(&key) {
+        let key = key_of(&self.groups, name, cluster);
+        if let Some(group) = self.groups.remove(&key) {
+            // Under the id that is named first.
+            let of = if key.0.is_empty() { cluster } else { &key.0 };
+            self.groups.insert((of.to_owned(), key.1), Arc::clone(&group));
             let mut inner = group.inner.lock();
+            let entered = inner.state.enter(cluster);
+            debug_assert_eq!(entered, Ok(()), "the key names the cluster");
             if inner.state.settings() != &settings {
                 // Nobody is in it and nothing is leased: what the last ones agreed on binds nobody.
                 if !inner.state.is_idle() {
@@ -79,10 +93,13 @@ impl Registry {
                 inner.state.change_settings(settings);
             }
             drop(inner);
-            return Ok(Arc::clone(group));
+            return Ok(group);
         }
         self.make_room()?;
-        let group = Arc::new(Embedded::new(settings));
+        let group = Embedded::new(settings);
+        let entered = group.inner.lock().state.enter(cluster);
+        debug_assert_eq!(entered, Ok(()), "a new group is of no cluster");
+        let group = Arc::new(group);
         self.groups.insert(key, Arc::clone(&group));
         Ok(group)
     }
@@ -110,11 +127,23 @@ impl Registry {
 }
 
 impl Embedded {
-    /// The group of this name on this cluster, made if it is new. Fails when it is there with other settings and somebody
-    /// relies on those, and when it is new and a process's 1024 groups are all in use. When they are not, the one that was
+    /// The group of this name on this Kafka cluster (its id; empty when its brokers name none: that matches any), made if it is new.
+    /// Groups of one name on two clusters are two groups. Fails when it is there with other settings and somebody relies on those, and when it is new and a process's 1024 groups are all in use. When they are not, the one that was
     /// unused for longest goes.
     pub fn named(name: &str, cluster: &str, settings: GroupSettings) -> Result<Arc<Self>, GroupError> {
         REGISTRY.lock().named(name, cluster, settings)
+    }
+
+    /// Forgets all groups of this name, on whatever cluster. Their members get [`GroupError::Deleted`].
+    pub fn forget(name: &str) {
+        let of_name: Vec<Arc<Self>> = REGISTRY
+            .lock()
+            .groups
+            .iter()
+            .filter(|(key, _)| key.1 == name)
+            .map(|(_, group)| Arc::clone(group))
+            .collect();
+        of_name.iter().for_each(Self::delete);
     }
 
     fn new(settings: GroupSettings) -> Self {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::Ordering;
-use client::Client;
+use client::{CLUSTERS, Client};
 use model::{Dice, Log, TOPICS};
 use twin::{Group, Redis, Snapshot};
 
@@ -73,12 +73,13 @@ impl Sim {
             ordering,
             retry_backoff: 100,
         };
+        let cluster = CLUSTERS[dice.below(2)];
         let logs = (0..TOPICS.len()).map(|t| (0..=dice.roll(3)).map(|_| Log::new(t as u8 + 1)).collect());
         let mut sim = Self {
             seed,
             faults,
             now: 10_000,
-            state: Group::new(settings, 10_000, redis),
+            state: Group::new(settings, cluster, 10_000, redis),
             logs: logs.collect(),
             dice,
             clients: Vec::new(),
@@ -155,6 +156,7 @@ impl Sim {
             970..=979 => self.reconcile(),
             980..=981 if f => self.wipe(),
             982..=987 if f => self.reset(),
+            988..=991 => self.visit(),
             _ => {}
         }
         self.now += self.dice.roll(20);
@@ -562,6 +564,7 @@ fn nothing_is_skipped_whatever_happens() {
             "gone",
             "repeat",
             "late request",
+            "other cluster",
         ] {
             assert!(seen.get(what).is_some_and(|n| *n > 10), "{what} hardly happens: {seen:?}");
         }

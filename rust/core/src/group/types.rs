@@ -38,6 +38,8 @@ pub struct Unit {
     pub topic: Arc<str>,
     /// Partition.
     pub partition: i32,
+    /// The id of the topic it was carved of, zero if the brokers have none: another topic may have the name by now.
+    pub topic_id: Uuid,
     /// The first offset not handled yet.
     pub start: i64,
     /// The offset behind its last.
@@ -440,6 +442,22 @@ pub enum GroupError {
         /// The member's value.
         member: String,
     },
+    /// The group's positions are of another Kafka cluster.
+    #[error(
+        "group \"{group}\" in Redis {address} is of Kafka cluster {theirs}, and this consumer reads Kafka cluster {ours}: its \
+         positions are of other records. Name another group or another database of Redis. If Kafka was set up anew, delete the \
+         group (Consumer.deleteGroup)"
+    )]
+    OtherCluster {
+        /// The group.
+        group: String,
+        /// `host:port` of Redis.
+        address: String,
+        /// The id of the group's cluster.
+        theirs: String,
+        /// The id of this consumer's cluster.
+        ours: String,
+    },
     /// The group was deleted while this member used it.
     #[error("the group was deleted; close this consumer, and connect again to start the group anew")]
     Deleted,
@@ -494,11 +512,12 @@ impl GroupError {
     /// Whether asking again mends nothing, so that a member that has joined ends. What `connect` fails for at once is for people to
     /// mend, and they mend it while members run: a password, a right, a memory policy, members with other settings that are
     /// stopped one after the other. Final is what only another process can do better, or what was meant: the group was deleted,
-    /// its keys have a layout that this version does not read, a defect.
+    /// is another Kafka cluster's, its keys have a layout that this version does not read, a defect.
     pub const fn is_final(&self) -> bool {
         match self {
             Self::Disagree { .. } | Self::Refused { .. } | Self::Away { .. } | Self::Reconcile => false,
-            Self::Deleted
+            Self::OtherCluster { .. }
+            | Self::Deleted
             | Self::TooMany(_)
             | Self::Version { .. }
             | Self::TooLarge(_)
@@ -516,7 +535,8 @@ impl GroupError {
         match self {
             Self::Disagree { .. } | Self::Refused { .. } => ErrorKind::Config,
             Self::Away { .. } | Self::Reconcile => ErrorKind::Unreachable,
-            Self::Deleted
+            Self::OtherCluster { .. }
+            | Self::Deleted
             | Self::TooMany(_)
             | Self::Version { .. }
             | Self::TooLarge(_)

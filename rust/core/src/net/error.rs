@@ -250,6 +250,16 @@ pub enum ConnectError {
         /// The broker's error, or what was wrong with its answer.
         reason: String,
     },
+    /// A broker of another cluster than the one that is read: set up anew behind the same address, or the name leads elsewhere now.
+    #[error("{address} is of Kafka cluster {theirs}, and this consumer reads Kafka cluster {ours}")]
+    OtherCluster {
+        /// The address asked for.
+        address: BrokerAddress,
+        /// The id that the broker names.
+        theirs: Arc<str>,
+        /// The id of the cluster that is read.
+        ours: Arc<str>,
+    },
     /// The client was closed meanwhile.
     #[error("The client was closed while it connected to {address}")]
     Closed {
@@ -264,6 +274,7 @@ impl ConnectError {
         match self {
             Self::Incompatible { .. } | Self::Rejected { .. } => ErrorKind::Protocol,
             Self::Closed { .. } => ErrorKind::Closed,
+            Self::OtherCluster { .. } => ErrorKind::Group,
             _ if self.is_refusal() => ErrorKind::Authentication,
             _ => ErrorKind::Unreachable,
         }
@@ -338,6 +349,7 @@ impl ConnectError {
             | Self::ClosedAtOnce { address }
             | Self::Incompatible { address, .. }
             | Self::Rejected { address, .. }
+            | Self::OtherCluster { address, .. }
             | Self::Closed { address } => address,
         }
     }

@@ -123,6 +123,55 @@ async fn is_read_whole(by_id: bool) {
     consumer.close(SOON).await.unwrap();
 }
 
+/// It claims units of the new topic, as the other member has told the group of that, and has their offsets of the old one in its cache.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_has_read_ahead_hands_out_nothing_of_the_old_topic() {
+    let fake = cluster(true).await;
+    fake.create_topic(TOPIC, 1);
+    let mut conf = Config::with_bootstrap(&fake.address()).unwrap();
+    (conf.use_earliest, conf.consume_step) = (true, 10);
+    let group = GroupConf::embedded(unique("group"));
+    let connect = || Consumer::connect(conf.clone(), group.clone(), &[TOPIC]);
+    let next = async |reader: &mut Reader| {
+        let next = tokio::time::timeout(SOON, reader.next()).await.expect("there is more");
+        let message = next.unwrap().expect("it is not closed");
+        (message.offset, String::from_utf8(message.value.unwrap().to_vec()).unwrap())
+    };
+    let old = connect().await.unwrap();
+    let mut reads_ahead = old.reader();
+    fill(&fake, "old", 0, 1_000);
+    for offset in 0..5 {
+        assert_eq!(next(&mut reads_ahead).await, (offset, format!("old-0-{offset}")));
+    }
+    fake.recreate_topic(TOPIC, 1);
+    fill(&fake, "new", 0, 1_000);
+    let new = connect().await.unwrap();
+    let mut reads = new.reader();
+    let mut found = std::collections::BTreeSet::new();
+    while found.len() < 100 {
+        let (offset, value) = next(&mut reads).await;
+        assert_eq!(value, format!("new-0-{offset}"));
+        found.insert(offset);
+    }
+    for _ in 0..300 {
+        let (offset, value) = next(&mut reads_ahead).await;
+        // It may still have units of the old one, which begins at 0. Of the new one it is given none of these.
+        if offset >= 100 || !value.starts_with("old") {
+            assert_eq!(value, format!("new-0-{offset}"), "handed out for a unit of the new topic");
+            found.insert(offset);
+        }
+    }
+    drop(reads);
+    new.close(SOON).await.unwrap();
+    while found.len() < 1_000 {
+        let (offset, value) = next(&mut reads_ahead).await;
+        assert_eq!(value, format!("new-0-{offset}"));
+        found.insert(offset);
+    }
+    drop(reads_ahead);
+    old.close(SOON).await.unwrap();
+}
+
 /// All values of the topic's log.
 fn values(fake: &FakeKafka, partitions: usize) -> Vec<String> {
     let stored = (0..partitions).flat_map(|partition| fake.log(TOPIC, partition));

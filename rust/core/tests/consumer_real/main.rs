@@ -2,6 +2,7 @@
 
 mod broker;
 mod chunks;
+mod clusters;
 mod faults;
 mod groups;
 mod leaving;

@@ -128,7 +128,7 @@ impl Stage {
     /// A look into the group; nobody that is counted as a member.
     pub(crate) async fn door(&self) -> Arc<RedisGroup> {
         let settings = GroupSettings::of(&self.part.conf());
-        RedisGroup::join(&self.part.redis(), settings, unique("door").as_str().into()).await.unwrap()
+        RedisGroup::join(&self.part.redis(), settings, unique("door").as_str().into(), "").await.unwrap()
     }
 
     /// Waits until the group has handled all that was sent.

@@ -61,7 +61,7 @@ async fn a_connection_to_what_is_a_replica_now_is_given_up() {
     let port = floating_address(Arc::clone(&to)).await;
     let settings = GroupSettings::of(&Config::default());
     let conf = RedisConf::new("127.0.0.1", port, "g");
-    let group = RedisGroup::join(&conf, settings, "m".into()).await.unwrap();
+    let group = RedisGroup::join(&conf, settings, "m".into(), "").await.unwrap();
     group.init(&[start("t", 0, 5000)]).await.unwrap();
     assert_eq!(group.exchange(&round("m", "t", 1)).await.unwrap().units.len(), 1);
     *to.lock().unwrap() = new.address();

@@ -8,7 +8,7 @@ use crate::support::{conf, round, start};
 
 async fn refusal(conf: RedisConf) -> String {
     let settings = GroupSettings::of(&Config::default());
-    RedisGroup::join(&conf, settings, "m".into()).await.unwrap_err().to_string()
+    RedisGroup::join(&conf, settings, "m".into(), "").await.unwrap_err().to_string()
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn the_documented_rights_are_enough() {
     let mut app = conf(&redis, "g");
     (app.user, app.password) = (Some("app".into()), Some("secret".into()));
     let settings = GroupSettings::of(&Config::default());
-    let group = RedisGroup::join(&app, settings, "m".into()).await.unwrap();
+    let group = RedisGroup::join(&app, settings, "m".into(), "").await.unwrap();
     group.init(&[start("t", 0, 5000)]).await.unwrap();
     assert_eq!(group.exchange(&round("m", "t", 1)).await.unwrap().units.len(), 1);
     group.tick().await.unwrap();
@@ -121,7 +121,7 @@ async fn a_member_that_disagrees_with_the_group_made_anew_waits_until_it_may_com
     old.init(&[start("t", 0, 5000)]).await.unwrap();
     redis.flush_all();
     let settings = GroupSettings { consume_step: 7, ..GroupSettings::of(&Config::default()) };
-    let new = RedisGroup::join(&conf(&redis, "g"), settings, "new".into()).await.unwrap();
+    let new = RedisGroup::join(&conf(&redis, "g"), settings, "new".into(), "").await.unwrap();
     new.exchange(&round("new", "t", 0)).await.unwrap();
     for _ in 0..3 {
         let error = old.exchange(&round("old", "t", 1)).await.unwrap_err();

@@ -14,7 +14,7 @@ pub(crate) fn conf(redis: &RealRedis, group: &str) -> RedisConf {
 
 pub(crate) async fn join(redis: &RealRedis, group: &str, member: &str) -> Arc<RedisGroup> {
     let settings = GroupSettings::of(&Config::default());
-    RedisGroup::join(&conf(redis, group), settings, member.into()).await.unwrap()
+    RedisGroup::join(&conf(redis, group), settings, member.into(), "").await.unwrap()
 }
 
 pub(crate) fn start(topic: &str, partition: i32, records: i64) -> Init {

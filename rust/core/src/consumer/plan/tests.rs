@@ -29,7 +29,18 @@ fn tp() -> Tp {
 fn unit(start: i64, end: i64, leader_epoch: i32) -> Unit {
     let id = UnitId { topic: "t".into(), partition: 0, carved_at: start };
     let (topic, partition) = (Arc::clone(&id.topic), 0);
-    Unit { id, topic, partition, start, end, attempt: 1, request: 1, leader_epoch, deadline: 0 }
+    Unit {
+        id,
+        topic,
+        partition,
+        topic_id: Default::default(),
+        start,
+        end,
+        attempt: 1,
+        request: 1,
+        leader_epoch,
+        deadline: 0,
+    }
 }
 
 fn state() -> State<Batch> {
@@ -43,7 +54,7 @@ fn state() -> State<Batch> {
 
 /// What a fetch from the leader asked for.
 fn want(position: i64, epoch: i32) -> Want {
-    Want { tp: tp(), position, bytes: 1000, epoch, replica: false, near: true }
+    Want { tp: tp(), topic_id: Uuid::default(), position, bytes: 1000, epoch, replica: false, near: true }
 }
 
 /// Fetched of that partition so far by the one unit that is held.
@@ -89,7 +100,7 @@ fn a_replica_near_by_is_read_until_it_fails() {
     claim(&mut state, unit(0, 100, 5));
     let mut now = Instant::now();
     let plan = |state: &mut State<Batch>, now| {
-        let mut plan = state.plan(&budget, now, |_| Some((1, 5)));
+        let mut plan = state.plan(&budget, now, |_| Some((1, 5, Uuid::default())));
         let fetch = plan.fetches.pop().expect("the unit waits");
         state.fetch_over(fetch.node);
         (fetch.node, fetch.wants[0].clone())
@@ -164,7 +175,7 @@ fn what_is_wanted_together_goes_in_requests_that_are_not_too_large() {
     let mut asked = Vec::new();
     for request in 1..=REQUESTS_PER_LEADER {
         state.effects.fetch = false;
-        let plan = state.plan(&budget, now, |_| Some((1, 5)));
+        let plan = state.plan(&budget, now, |_| Some((1, 5, Uuid::default())));
         assert_eq!(plan.fetches.len(), 1);
         assert!(plan.bytes() >= REQUEST && plan.bytes() < REQUEST + PIECE * 2, "{}", plan.bytes());
         assert_eq!(state.effects.fetch, request < REQUESTS_PER_LEADER, "the rest waits for an answer");
@@ -174,7 +185,7 @@ fn what_is_wanted_together_goes_in_requests_that_are_not_too_large() {
     asked.sort_unstable();
     asked.dedup();
     assert_eq!((asked.len(), wanted), (6, 6), "no partition is asked for twice");
-    assert!(state.plan(&budget, now, |_| Some((1, 5))).fetches.is_empty());
+    assert!(state.plan(&budget, now, |_| Some((1, 5, Uuid::default()))).fetches.is_empty());
 }
 
 #[test]
@@ -201,7 +212,7 @@ fn batches_that_are_larger_than_a_piece_are_asked_for_whole() {
     claim(&mut state, unit(0, large, 5));
     assert!(state.fetched(&want(0, 5), vec![Batch(0, large)], 3 * large, Instant::now()));
     claim(&mut state, unit(large, 3 * large, 5));
-    let plan = state.plan(&budget, Instant::now(), |_| Some((1, 5)));
+    let plan = state.plan(&budget, Instant::now(), |_| Some((1, 5, Uuid::default())));
     assert_eq!(plan.bytes(), Batch(0, large).bytes(), "of 6 MB that are expected");
 }
 
@@ -247,4 +258,41 @@ fn until_the_group_knows_a_topic_that_was_created_again_no_unit_of_it_is_taken()
     assert!(state.known.is_gone(&topic, now) && !state.known.is_gone(&topic, later));
     claim(&mut state, unit(0, 10, 0));
     assert!(state.fetched(&want(0, 0), vec![Batch(0, 10)], 10, later), "its epoch is the highest seen");
+}
+
+/// Of two that mean different topics by a name one is behind. Nobody knows which at first.
+#[test]
+fn a_unit_of_another_topic_goes_back_and_it_is_asked_who_is_behind() {
+    let (mut state, topic, mut now) = (state(), tp().topic, Instant::now());
+    let id = |n| Uuid([n; 16]);
+    let of = |n| Unit { topic_id: id(n), ..unit(0, 100, 0) };
+    state.talk.add_topic(&topic);
+    state.starts(&[start_of(id(8))], now);
+    state.keep(&tp(), 0, vec![Batch(0, 100)]);
+    let mut waits = Vec::new();
+    for times in 1..=8 {
+        assert!(state.turn_away(vec![of(9), of(9)], now, now).is_empty());
+        assert!(state.units.is_empty() && state.talk.untold() == 2 * times, "both go back");
+        assert!(std::mem::take(&mut state.effects.look) && state.topics_to_claim(now).is_empty());
+        assert_eq!((state.known.disputed(), state.known.disputed()), (vec![Arc::clone(&topic)], vec![]));
+        // Brokers that have named the same id so often are not behind.
+        assert_eq!(state.known.is_confirmed(&topic), times >= 3);
+        let until = state.known.foreign_until(&topic).unwrap();
+        waits.push(until - now);
+        now = until;
+        assert_eq!(state.topics_to_claim(now), [Arc::clone(&topic)], "it is tried again");
+    }
+    assert!(waits[0] <= Duration::from_millis(150) && waits[7] >= Duration::from_millis(2500), "{waits:?}");
+    // They agree; a broker without ids agrees with everybody.
+    assert_eq!(state.turn_away(vec![of(8)], now, now).len(), 1);
+    assert!(!state.known.is_confirmed(&topic) && state.known.foreign_until(&topic).is_none());
+    assert_eq!(state.turn_away(vec![of(0)], now, now).len(), 1);
+    // It is this consumer that was behind.
+    state.turn_away(vec![of(9)], now, now);
+    state.forget_topic(&topic);
+    state.starts(&[start_of(id(9))], now);
+    assert!(
+        state.topics_to_claim(now) == [Arc::clone(&topic)]
+            && state.turn_away(vec![of(9)], now, now).len() == 1
+    );
 }

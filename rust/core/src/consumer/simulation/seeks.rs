@@ -26,15 +26,16 @@ impl World {
             state.answered(reply, sent, self.now);
         }
         // What is skipped is to come no more, what is repeated once more.
-        self.delivered.retain(|(p, _), _| *p != partition);
+        self.delivered.retain(|(_, p, _), _| *p != partition);
         for reader in self.consumers.iter_mut().flat_map(|consumer| &mut consumer.readers) {
             // What is in hands was delivered before the seek.
             if let Some(current) = reader.current.as_mut().filter(|current| current.tp == tp) {
                 current.hand = None;
             }
         }
-        let skipped = (0..to).map(|offset| ((partition, offset), 1));
-        self.delivered.extend(skipped.filter(|((_, offset), _)| is_record(*offset)));
+        let topic = self.topic;
+        let skipped = (0..to).map(|offset| ((topic, partition, offset), 1));
+        self.delivered.extend(skipped.filter(|((.., offset), _)| is_record(*offset)));
     }
 
     /// Nothing came twice since the last seek of its partition, and nobody was fenced.
@@ -100,8 +101,10 @@ fn a_unit_that_was_on_its_way_when_we_sought_goes_back_without_a_word() {
     let two = |world: &World| world.consumers.len() == 2;
     let mut world = (6000..).map(|seed| World::new(seed, false)).find(two).unwrap();
     for partition in 0..PARTITIONS {
-        world.logs.insert(partition, vec![Batch { base: 0, next: 50, bytes: 5_000, _charge: None }]);
-        world.say(partition, 50);
+        world
+            .logs
+            .insert(partition, vec![Batch { topic: 0, base: 0, next: 50, bytes: 5_000, _charge: None }]);
+        world.say(Uuid::default(), partition, 50);
     }
     let asks =
         |world: &mut World, c: usize| (0..world.consumers[c].readers.len()).for_each(|r| world.step(c, r));

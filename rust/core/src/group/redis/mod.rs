@@ -24,7 +24,7 @@ use redis::Script;
 use tokio::sync::Notify;
 
 use super::types::{ConsumerId, GroupError, GroupSettings};
-use crate::config::RedisConf;
+use crate::config::{Config, RedisConf};
 use crate::log_rate;
 use call::{Call, Reply};
 use link::{Link, Open};
@@ -41,6 +41,8 @@ pub struct RedisGroup {
     link: Link,
     keys: Keys,
     settings: GroupSettings,
+    /// The id of the Kafka cluster that this member reads; empty when its brokers name none.
+    cluster: String,
     /// Which life of the group this member knows; none before it joined.
     incarnation: Mutex<Arc<str>>,
     /// How often the group was found gone and made anew.
@@ -65,17 +67,19 @@ pub struct RedisGroup {
 }
 
 impl RedisGroup {
-    /// Joins the group, or makes it. `consumer` is this member's own.
+    /// Joins the group, or makes it. `consumer` is this member's own; `cluster` is the id of the Kafka cluster that it reads, empty
+    /// when its brokers name none: that matches any.
     ///
     /// # Errors
-    /// Redis is not reached or cannot hold a group; the group's settings are others than `settings`, and somebody relies on
-    /// them.
+    /// Redis is not reached or cannot hold a group; the group is of another Kafka cluster; its settings are others than `settings`,
+    /// and somebody relies on them.
     pub async fn join(
         conf: &RedisConf,
         settings: GroupSettings,
         consumer: ConsumerId,
+        cluster: &str,
     ) -> Result<Arc<Self>, GroupError> {
-        let group = Self::new(conf, settings, &consumer)?;
+        let group = Self::new(conf, settings, &consumer, cluster)?;
         group.begin().await?;
         Ok(Arc::new(group))
     }
@@ -86,13 +90,20 @@ impl RedisGroup {
         conf: &RedisConf,
         settings: GroupSettings,
         consumer: ConsumerId,
+        cluster: &str,
         now: u64,
         mistake: Option<(&'static str, &'static str)>,
     ) -> Result<Arc<Self>, GroupError> {
-        let group = Self { mistake, ..Self::new(conf, settings, &consumer)? };
+        let group = Self { mistake, ..Self::new(conf, settings, &consumer, cluster)? };
         group.set_clock(now);
         group.begin().await?;
         Ok(Arc::new(group))
+    }
+
+    /// For simulations: a member of this Kafka cluster comes.
+    #[cfg(test)]
+    pub(super) async fn enter_as(&self, cluster: &str) -> Result<(), GroupError> {
+        self.try_enter(&self.link.open().await?, cluster).await.map(drop)
     }
 
     async fn begin(&self) -> Result<(), GroupError> {
@@ -101,13 +112,19 @@ impl RedisGroup {
         self.skip_events(&open).await
     }
 
-    fn new(conf: &RedisConf, settings: GroupSettings, consumer: &ConsumerId) -> Result<Self, GroupError> {
+    fn new(
+        conf: &RedisConf,
+        settings: GroupSettings,
+        consumer: &ConsumerId,
+        cluster: &str,
+    ) -> Result<Self, GroupError> {
         let (keys, woken) = (Keys::new(&conf.group), Arc::new(Notify::new()));
         let link = Link::new(conf, keys.wake(consumer), Arc::clone(&woken))?;
         Ok(Self {
             link,
             keys,
             settings,
+            cluster: cluster.to_owned(),
             incarnation: Mutex::new("".into()),
             lives: AtomicU64::new(0),
             entering: tokio::sync::Mutex::default(),
@@ -123,6 +140,15 @@ impl RedisGroup {
         })
     }
 
+    /// Forgets a group, also one of another Kafka cluster or another version of this library, and one that is not there. For an hour
+    /// its members, also those that come back late, are told that it was deleted.
+    ///
+    /// # Errors
+    /// Redis is not reached, or does not let the user do that.
+    pub async fn forget(conf: &RedisConf) -> Result<(), GroupError> {
+        Self::new(conf, GroupSettings::of(&Config::default()), &"".into(), "")?.delete().await
+    }
+
     /// How often the group was found gone since this member joined: its starts are to be fixed anew each time.
     pub fn lives(&self) -> u64 {
         self.lives.load(Ordering::Relaxed)
@@ -135,7 +161,7 @@ impl RedisGroup {
 
     /// Joins what is there, or makes it. One that it may not join leaves this member where it was.
     async fn enter(&self, open: &Open) -> Result<(), GroupError> {
-        let (incarnation, agreed) = self.try_enter(open).await?;
+        let (incarnation, agreed) = self.try_enter(open, &self.cluster).await?;
         if agreed != self.settings && !self.change(open, &incarnation).await? {
             return agreed.agree(&self.settings);
         }
@@ -156,14 +182,15 @@ impl RedisGroup {
     }
 
     /// The incarnation that is there now, and its settings.
-    async fn try_enter(&self, open: &Open) -> Result<(Arc<str>, GroupSettings), GroupError> {
+    async fn try_enter(&self, open: &Open, cluster: &str) -> Result<(Arc<str>, GroupSettings), GroupError> {
         let fresh = format!("{:016x}", super::nonce());
-        let mut call = scripts::JOIN.prepare_invoke();
+        let mut call = self.script(&scripts::JOIN).prepare_invoke();
         call.key(self.keys.meta())
             .key(self.keys.consumers())
             .arg(scripts::VERSION)
             .arg(fresh)
-            .arg(&*open.run);
+            .arg(&*open.run)
+            .arg(cluster);
         numbers(&self.settings).into_iter().for_each(|n| _ = call.arg(n));
         call.arg(self.clock().map_or_else(String::new, |now| now.to_string()));
         let mut reply = self.link.call(open, &call).await?;
@@ -197,9 +224,14 @@ impl RedisGroup {
         incarnation: &str,
         topics: impl ExactSizeIterator<Item = &'a str> + Clone,
     ) -> Call {
+        Call::new(self.script(script), &self.keys, incarnation, self.clock(), topics)
+    }
+
+    /// The script, in simulations with a mistake in it.
+    fn script(&self, script: &'static Script) -> &'static Script {
         #[cfg(test)]
         let script = self.mistake.map_or(script, |(find, put)| scripts::with_mistake(script, find, put));
-        Call::new(script, &self.keys, incarnation, self.clock(), topics)
+        script
     }
 
     /// What a script's first word says.
@@ -209,6 +241,12 @@ impl RedisGroup {
             "NOGROUP" | "OTHER" => Ok(false),
             "DELETED" => Err(GroupError::Deleted),
             "RECONCILE" => Err(GroupError::Reconcile),
+            "CLUSTER" => Err(GroupError::OtherCluster {
+                group: self.link.conf().group.clone(),
+                address: self.link.conf().address(),
+                theirs: reply.text()?,
+                ours: self.cluster.clone(),
+            }),
             "VERSION" => Err(GroupError::Version {
                 group: self.link.conf().group.clone(),
                 theirs: reply.text()?,

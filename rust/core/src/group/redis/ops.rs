@@ -319,9 +319,18 @@ impl RedisGroup {
 
     /// Forgets the group. For an hour its members, also those that come back late, are told that it was deleted.
     pub async fn delete(&self) -> Result<(), GroupError> {
-        let topics = self.all_topics(&self.link.open().await?).await?;
-        self.run(|_| self.prepare(&scripts::DELETE, topics.iter().map(|topic| &**topic))).await?;
-        Ok(())
+        let open = self.link.open().await?;
+        loop {
+            let topics = self.all_topics(&open).await?;
+            let mut call = scripts::DELETE.prepare_invoke();
+            self.keys.group.iter().for_each(|key| _ = call.key(key));
+            topics.iter().flat_map(|topic| self.keys.of_topic(topic)).for_each(|key| _ = call.key(key));
+            topics.iter().for_each(|topic| _ = call.arg(&**topic));
+            // A topic that came meanwhile has keys that were not named.
+            if self.link.call(&open, &call).await?.text()? != "TOPICS" {
+                return Ok(());
+            }
+        }
     }
 
     /// See [`crate::group::GroupState::who`].
@@ -488,13 +497,14 @@ fn outcomes_of(reply: &mut Reply, n: usize) -> Result<Vec<Outcome>, GroupError> 
 }
 
 fn units_of(reply: &mut Reply, topics: &[Arc<str>]) -> Result<Vec<Unit>, GroupError> {
-    let mut units = Vec::with_capacity(reply.len() / 7);
+    let mut units = Vec::with_capacity(reply.len() / 8);
     while reply.len() > 0 {
         let name = reply.text()?;
         let id = id(&name, topics).ok_or_else(|| bad(&name))?;
         units.push(Unit {
             topic: Arc::clone(&id.topic),
             partition: id.partition,
+            topic_id: topic_id(reply)?,
             start: reply.int()?,
             end: reply.int()?,
             attempt: reply.whole()?,

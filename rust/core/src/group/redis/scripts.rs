@@ -15,7 +15,9 @@ macro_rules! scripts {
         pub(super) fn with_mistake(script: &Script, find: &'static str, put: &'static str) -> &'static Script {
             static MADE: LazyLock<Made> = LazyLock::new(Made::default);
             let texts = [$((&$name, concat!(include_str!("scripts/lib.lua"), include_str!(concat!("scripts/", $file))))),*];
-            let (_, text) = texts.iter().find(|(s, _)| s.get_hash() == script.get_hash()).expect("one of ours");
+            let join = (&JOIN, include_str!("scripts/join.lua"));
+            let mut texts = texts.iter().chain([&join]);
+            let (_, text) = texts.find(|(s, _)| s.get_hash() == script.get_hash()).expect("one of ours");
             let key = (script.get_hash().to_owned(), find);
             MADE.lock().entry(key).or_insert_with(|| Box::leak(Box::new(Script::new(&text.replace(find, put)))))
         }
@@ -36,17 +38,20 @@ scripts! {
     LOOK "look.lua";
     WHO "who.lua";
     CHANGE "change.lua";
-    DELETE "delete.lua";
 }
 
 /// Needs no prelude: there may be no group yet.
 pub(super) static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
 
+/// Takes no prelude: it forgets any group, also one that is not understood.
+pub(super) static DELETE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/delete.lua")));
+
 #[cfg(test)]
 type Made = parking_lot::Mutex<std::collections::HashMap<(String, &'static str), &'static Script>>;
 
 /// The layout of keys and rows. Another one is not read.
-pub(super) const VERSION: &str = "1";
+pub(super) const VERSION: &str = "2";
 
 /// Keys of the whole group, in the order the prelude has them.
 const GROUP_KEYS: [&str; 7] = ["meta", "units", "open", "consumers", "topics", "events", "error-queue"];

@@ -7,6 +7,9 @@ use super::model::{self, Found};
 use super::*;
 use crate::wire::Uuid;
 
+/// The Kafka clusters that members read; the first tells no id.
+pub(super) const CLUSTERS: [&str; 3] = ["", "k1", "k2"];
+
 /// A unit in a consumer's hands.
 pub(super) struct Held {
     unit: Unit,
@@ -97,6 +100,18 @@ impl Sim {
             let request = self.late_requests.swap_remove(at);
             self.state.exchange(self.now, &request);
             self.count("late request");
+        }
+    }
+
+    /// A member comes whose brokers name this Kafka cluster, or none.
+    pub(super) fn visit(&mut self) {
+        let cluster = CLUSTERS[self.dice.below(CLUSTERS.len())];
+        match self.state.enter(cluster) {
+            Ok(()) => {}
+            Err(theirs) if cluster.is_empty() || theirs.is_empty() || theirs == cluster => {
+                self.fail(&format!("a member of cluster \"{cluster}\" is kept from one of \"{theirs}\""));
+            }
+            Err(_) => self.count("other cluster"),
         }
     }
 
@@ -276,8 +291,11 @@ impl Sim {
             }
             if !client.held.iter().any(|h| h.unit.id == unit.id && h.unit.request == unit.request) {
                 let view = self.view((model::number(&unit.topic), unit.partition as usize));
-                let topic_id = view.map_or_else(Uuid::default, |view| view.topic_id);
-                client.held.push(Held { position: unit.start, topic_id, epoch: unit.leader_epoch, unit });
+                if view.is_none_or(|view| view.topic_id != unit.topic_id) {
+                    self.fail(&format!("a unit of another topic: {unit:?}"));
+                }
+                let (position, epoch, topic_id) = (unit.start, unit.leader_epoch, unit.topic_id);
+                client.held.push(Held { position, topic_id, epoch, unit });
             }
         }
     }

@@ -15,8 +15,8 @@ local function list(what, key)
     for i = 1, #flat, 2 do say(what, flat[i], int(tonumber(flat[i + 1]))) end
 end
 
-local m = call('HMGET', META, 'last', 'grace', 'turns', 'lost', 'organiser', 'organised')
-say('meta', m[1], m[2], m[3], m[4] or '0', m[5] == '' and '-' or m[5] .. ' ' .. m[6])
+local m = call('HMGET', META, 'last', 'grace', 'turns', 'lost', 'organiser', 'organised', 'cluster')
+say('meta', m[7] == '' and '-' or m[7], m[1], m[2], m[3], m[4] or '0', m[5] == '' and '-' or m[5] .. ' ' .. m[6])
 for name, t in pairs_of(TOPICS) do
     local retired = {}
     for i, id in ipairs(t[6]) do retired[i] = hex(id) end

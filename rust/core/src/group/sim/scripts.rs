@@ -69,6 +69,15 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ),
     ("nobody is spared after an outage", "if now - tonumber(m[5]) > floor(lease / 2) then", "if false then"),
     ("a gap of a commit is not handed out", "if cursor < from then", "if false then"),
+    ("another cluster is let in", "elseif cluster ~= '' and known ~= cluster then", "elseif false then"),
+    ("whoever names the cluster first is forgotten", "call('HSET', META, 'cluster', cluster)", ""),
+    (
+        "whoever names no cluster is refused",
+        "elseif cluster ~= '' and known ~= cluster then",
+        "elseif known ~= cluster then",
+    ),
+    ("a group made anew is of no cluster", "'cluster', cluster, 'last'", "'cluster', '', 'last'"),
+    ("a unit does not say of which topic it is", "u.id, topic(p.topic).id", "u.id, NO_ID"),
     ("a retired topic comes back", "if is_retired(t, id) then return false end", ""),
     ("a seek of another generation is taken", "if not p or p.generation ~= generation then", "if not p then"),
     (

@@ -14,6 +14,8 @@ use crate::config::RedisConf;
 /// A group twice, or once.
 pub(super) struct Group {
     state: GroupState,
+    /// The Kafka cluster of who makes the group anew.
+    cluster: &'static str,
     twin: Option<Arc<Twin>>,
 }
 
@@ -30,9 +32,26 @@ impl std::fmt::Debug for Group {
 }
 
 impl Group {
-    pub(super) fn new(settings: GroupSettings, now: u64, redis: Option<&Redis>) -> Self {
-        let twin = redis.map(|redis| Arc::new(redis.group(settings.clone(), now)));
-        Self { state: GroupState::new(settings, now), twin }
+    pub(super) fn new(
+        settings: GroupSettings,
+        cluster: &'static str,
+        now: u64,
+        redis: Option<&Redis>,
+    ) -> Self {
+        let twin = redis.map(|redis| Arc::new(redis.group(settings.clone(), cluster, now)));
+        let mut state = GroupState::new(settings, now);
+        assert_eq!(state.enter(cluster), Ok(()));
+        Self { state, cluster, twin }
+    }
+
+    /// A member comes that reads this Kafka cluster.
+    pub(super) fn enter(&mut self, cluster: &str) -> Result<(), String> {
+        let ours = self.state.enter(cluster);
+        self.same("enter", ours, |t| match t.runtime.block_on(t.group.enter_as(cluster)) {
+            Ok(()) => Ok(()),
+            Err(GroupError::OtherCluster { theirs, .. }) => Err(theirs),
+            Err(error) => panic!("{error}"),
+        })
     }
 
     pub(super) fn settings(&self) -> &GroupSettings {
@@ -159,6 +178,7 @@ impl Group {
     /// All is gone; the next who comes makes the group anew.
     pub(super) fn wipe(&mut self, now: u64) {
         self.state = GroupState::new(self.state.settings().clone(), now);
+        assert_eq!(self.state.enter(self.cluster), Ok(()));
         self.same("wipe", (), |t| {
             t.load(&[]);
             let lives = t.group.lives();
@@ -191,12 +211,12 @@ impl Redis {
         Self { server, runtime: Arc::new(runtime), groups: AtomicU64::new(0), mutant }
     }
 
-    fn group(&self, settings: GroupSettings, now: u64) -> Twin {
+    fn group(&self, settings: GroupSettings, cluster: &str, now: u64) -> Twin {
         let name = format!("g{}", self.groups.fetch_add(1, Ordering::Relaxed));
         let mut conf = RedisConf::new("127.0.0.1", self.server.port(), name.as_str());
         conf.timeout = std::time::Duration::from_secs(20);
-        let join =
-            RedisGroup::join_at(&conf, settings, "twin".into(), now, self.mutant.map(|m| (m.find, m.put)));
+        let mistake = self.mutant.map(|m| (m.find, m.put));
+        let join = RedisGroup::join_at(&conf, settings, "twin".into(), cluster, now, mistake);
         let group = self.runtime.block_on(join).expect("redis answers");
         // A machine with much to do may keep Redis waiting for longer than the crate's half second.
         let patient = ::redis::AsyncConnectionConfig::new().set_response_timeout(None);

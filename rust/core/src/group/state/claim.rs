@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{GroupState, Tp};
 use crate::group::types::{ExchangeRequest, Unit, UnitId};
 use crate::group::units::{Phase, Row};
+use crate::wire::Uuid;
 
 impl GroupState {
     /// Units that are due again first, then new ones off the partitions in turn.
@@ -58,6 +59,7 @@ impl GroupState {
             id: id.clone(),
             topic: Arc::clone(&id.topic),
             partition: id.partition,
+            topic_id: self.topics.get(&id.topic).map_or_else(Uuid::default, |topic| topic.id),
             start: row.progress,
             end: row.end,
             attempt: row.attempt,

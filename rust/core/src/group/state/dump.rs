@@ -15,7 +15,8 @@ impl GroupState {
         let organiser =
             self.organiser.as_ref().map_or_else(|| "-".into(), |(who, until)| format!("{who} {until}"));
         let (last, grace) = (self.last_activity, self.grace_until);
-        out.push(format!("meta {last} {grace} {} {} {organiser}", self.turns, self.lost));
+        let cluster = if self.cluster.is_empty() { "-" } else { &self.cluster };
+        out.push(format!("meta {cluster} {last} {grace} {} {} {organiser}", self.turns, self.lost));
         for (name, t) in &self.topics {
             let retired: Vec<String> = t.retired.iter().map(hex).collect();
             let unused = t.unused_since.map_or(-1, |at| at as i64);

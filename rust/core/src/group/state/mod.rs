@@ -93,6 +93,8 @@ struct Member {
 #[derive(Debug, Clone)]
 pub struct GroupState {
     settings: GroupSettings,
+    /// The id of the Kafka cluster that the positions are of; empty while no member has named one.
+    cluster: String,
     topics: BTreeMap<Arc<str>, Topic>,
     partitions: BTreeMap<Tp, Partition>,
     units: Units,
@@ -111,6 +113,7 @@ impl GroupState {
     pub fn new(settings: GroupSettings, now: u64) -> Self {
         Self {
             settings,
+            cluster: String::new(),
             topics: BTreeMap::new(),
             partitions: BTreeMap::new(),
             units: Units::default(),
@@ -122,6 +125,17 @@ impl GroupState {
             grace_until: 0,
             turns: 0,
         }
+    }
+
+    /// A member comes that reads this Kafka cluster (its id; empty: its brokers name none). The first id that is named stays.
+    ///
+    /// # Errors
+    /// The id of the group's cluster, when that is another one: what the group holds is about other records.
+    pub fn enter(&mut self, cluster: &str) -> Result<(), String> {
+        if self.cluster.is_empty() {
+            cluster.clone_into(&mut self.cluster);
+        }
+        if cluster.is_empty() || self.cluster == cluster { Ok(()) } else { Err(self.cluster.clone()) }
     }
 
     /// What the members agreed on.

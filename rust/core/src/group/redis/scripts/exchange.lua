@@ -3,7 +3,8 @@
 --   target bytes, whether it waits when it gets less than it wants, the run id of the server that it speaks with;
 --   acks: n, then id, request, end, high watermark, leader epoch, records, bytes;
 --   nacks: n, then id, request, end, progress, delay (-1: released), reason;  renews: n, then id, request, end, progress
--- Reply: OK, now, organiser, next event (-1: not asked), {outcomes}, {units: id, start, end, attempt, request, epoch, deadline}
+-- Reply: OK, now, organiser, next event (-1: not asked), {outcomes}, {units: id, topic id, start, end, attempt, request, epoch,
+--   deadline}
 
 local consumer, request, reading, readers, organise, want = arg(), arg(), arg(), arg(), arg() == 1, arg()
 local max_records, least_records, target_bytes, waits, run = arg(), arg(), arg(), arg() == 1, arg()
@@ -113,8 +114,9 @@ local given, taken = {}, 0
 
 local function give(u)
     local o = #given
-    given[o + 1], given[o + 2], given[o + 3] = u.id, u.progress, u.stop
-    given[o + 4], given[o + 5], given[o + 6], given[o + 7] = u.attempt, u.request, part(u.pid).epoch, u.time
+    local p = part(u.pid)
+    given[o + 1], given[o + 2], given[o + 3], given[o + 4] = u.id, topic(p.topic).id, u.progress, u.stop
+    given[o + 5], given[o + 6], given[o + 7], given[o + 8] = u.attempt, u.request, p.epoch, u.time
     taken = taken + 1
 end
 

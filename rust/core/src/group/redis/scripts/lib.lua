@@ -37,7 +37,10 @@ local m = call('HMGET', META, 'version', 'incarnation', 'deleted', 'settings', '
 if m[3] then return {'DELETED'} end
 if not m[1] then return {'NOGROUP'} end
 if m[1] ~= version then return {'VERSION', m[1]} end
-if m[2] ~= incarnation then return {'OTHER', m[2]} end
+if m[2] ~= incarnation then
+    -- Another life of the group; the one that the caller knows may have been deleted.
+    return {call('HGET', META, 'before') == incarnation and 'DELETED' or 'OTHER', m[2]}
+end
 local now = A[3]
 if now == 0 then
     local time = call('TIME')
