@@ -185,15 +185,21 @@ impl Consumer {
     /// Counters, now.
     pub fn stats(&self) -> ConsumerStats {
         let shared = self.shared();
-        let (units_held, readers, organiser, topics_denied) = shared.with(|state| {
-            let (units, readers) = (state.units.len() as u64, state.readers.len() as u64);
-            (units, readers, state.talk.is_organiser(), state.topics_denied())
+        let of_state = shared.with(|state| ConsumerStats {
+            units_held: state.units.len() as u64,
+            readers: state.readers.len() as u64,
+            organiser: state.talk.is_organiser(),
+            topics_denied: state.topics_denied(),
+            handler_failing: state.failing.is_probing(),
+            ..ConsumerStats::default()
         });
+        let ConsumerStats { units_held, readers, organiser, topics_denied, handler_failing, .. } = of_state;
         ConsumerStats {
             units_held,
             readers,
             organiser,
             topics_denied,
+            handler_failing,
             prefetch_bytes: shared.budget.used() as u64,
             prefetch_peak: shared.budget.peak() as u64,
             events_dropped: shared.events.dropped(),

@@ -61,10 +61,25 @@ pub enum Event {
         start: i64,
         /// Offset after the last.
         end: i64,
-        /// How many deliveries there were, this one included.
+        /// How many deliveries there were, this one included; those that did not count are not.
         attempt: u32,
+        /// Whether this attempt counts: another record was handled since the one before, so the record seems to be at fault.
+        counts: bool,
         /// Why.
         reason: Arc<str>,
+    },
+    /// Records failed one after the other, and none was handled: the handler, or what it needs, seems to be down. Nothing is used
+    /// up and nothing put aside meanwhile; about one record a second is tried until one is handled.
+    HandlerFailing {
+        /// How many different records failed in a row.
+        records: u32,
+        /// Why the last of them did.
+        reason: Arc<str>,
+    },
+    /// A record was handled again, after [`Event::HandlerFailing`]: units are claimed as before.
+    HandlerRecovered {
+        /// How long everything had failed.
+        after: std::time::Duration,
     },
     /// A record stayed in user code longer than `max-processing-ms`; its unit is given up.
     Stuck {

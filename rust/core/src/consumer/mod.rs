@@ -30,6 +30,7 @@ mod denied;
 mod ends;
 mod error;
 mod event;
+mod failing;
 mod feed;
 mod fetch;
 mod foreign;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::budget::Budget;
 use super::cache::Extent;
 use super::event::Event;
+use super::failing::{Failure, Fault};
 use super::state::{Held, State, Tp, UnitKey};
 use super::stats::Counters;
 use crate::group::PartitionView;
@@ -344,7 +345,8 @@ impl<B: Extent> State<B> {
         let keys: Vec<_> = self.units.iter().filter(|(_, held)| at(held)).map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(held) = self.revoke(key) {
-                self.return_unit(held, want.position, Some((None, Arc::clone(&reason))));
+                let failure = Failure { fault: Fault::Data, delay: None, reason: Arc::clone(&reason) };
+                self.return_unit(held, want.position, Some(failure));
             }
         }
     }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::chunk::{ChunkSink, Filled, Put, SlotControl, UnitInfo};
 use super::error::ReadError;
+use super::failing::{Failure, Fault};
 use super::message::Message;
 use super::piece::Piece;
 use super::shared::{Handle, Shared};
@@ -52,7 +53,9 @@ struct Current {
     start: i64,
     walk: Walk,
     pieces: VecDeque<Arc<Piece>>,
+    /// Records put into chunks; and what the slot had handed out one at a time before.
     records: u64,
+    handed_before: u64,
     since: Instant,
     /// Time spent waiting for data, which says nothing about the handler.
     waited: Duration,
@@ -179,8 +182,7 @@ impl Reader {
                 Some(Ok((batch, record, pos))) => {
                     let message = Message::new(&current.info, batch, &record);
                     current.walk.take(message.offset, pos);
-                    current.records += 1;
-                    self.slot.at(message.offset);
+                    self.slot.hand(message.offset);
                     return Poll::Ready(Ok(Some(message)));
                 }
             }
@@ -332,34 +334,37 @@ impl Reader {
     }
 
     /// The record in hand failed: its unit comes again from this record on, after `delay` (`None`: `retry-backoff-ms`
-    /// doubling per attempt, at most a minute), as a further attempt.
+    /// doubling each time, at most a minute). It uses up an attempt if another record of this consumer was handled since the
+    /// record's last attempt; else it may be the handler that does not work, and nothing is used up.
     pub fn retry(&mut self, delay: Option<Duration>) {
-        self.give_back(Some((delay, "retry was asked for".into())));
+        self.give_back(Some(Failure { fault: Fault::Handler, delay, reason: "retry was asked for".into() }));
     }
 
     /// As [`retry`](Self::retry) with the default delay, and with a reason that the event carries.
     pub fn failed(&mut self, reason: &str) {
-        self.give_back(Some((None, reason.into())));
+        self.give_back(Some(Failure { fault: Fault::Handler, delay: None, reason: reason.into() }));
     }
 
-    fn give_back(&mut self, failure: Option<(Option<Duration>, Arc<str>)>) {
-        let Some(current) = self.put_down() else { return };
+    fn give_back(&mut self, failure: Option<Failure>) {
+        let Some((current, records)) = self.put_down() else { return };
         let from = self.slot.unhandled();
         let busy = current.since.elapsed().saturating_sub(current.waited);
         self.shared().with(|state| {
             let offsets = u64::try_from(current.walk.position - current.start).unwrap_or(0);
-            state.sizing(&current.info.topic).learn(current.records, offsets, busy);
+            state.sizing(&current.info.topic).learn(records, offsets, busy);
             state.give_back(self.slot.id, current.key, from, failure);
         });
-        self.slot.restart(from);
+        self.slot.put_back(from);
     }
 
-    /// Takes the unit out of our hands; what becomes of it is the caller's business.
-    fn put_down(&mut self) -> Option<Current> {
+    /// Takes the unit out of our hands, with how many of its records were handed out; what becomes of it is the caller's
+    /// business.
+    fn put_down(&mut self) -> Option<(Current, u64)> {
         self.chunk_out = false;
         let current = self.current.take()?;
-        Counters::add(&self.shared().counters.records, current.records);
-        Some(current)
+        let records = current.records + self.slot.handed() - current.handed_before;
+        Counters::add(&self.shared().counters.records, records);
+        Some((current, records))
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -373,12 +378,11 @@ impl Reader {
         }
         let Some(current) = &mut self.current else { return };
         if std::mem::take(&mut self.chunk_out) {
-            if self.slot.control.revoked.load(Ordering::Acquire)
-                && let Some(after) = self.slot.after_taken()
-            {
+            let revoked = self.slot.control.revoked.load(Ordering::Acquire);
+            if revoked && let Some(after) = self.slot.after_taken() {
                 current.walk.position = after;
             }
-            self.slot.restart(current.walk.position);
+            self.slot.end_chunk(current.walk.position, !revoked);
         } else {
             self.slot.at(current.walk.position);
         }
@@ -430,6 +434,7 @@ impl Reader {
                     walk: Walk { position: taken.start, end: taken.end, open: None, at: 0 },
                     pieces: taken.pieces,
                     records: 0,
+                    handed_before: self.slot.handed(),
                     since: now,
                     waited: Duration::ZERO,
                     starving_since: None,
@@ -459,9 +464,9 @@ impl Reader {
                 let waited =
                     current.waited + current.starving_since.map_or(Duration::ZERO, |since| since.elapsed());
                 let busy = current.since.elapsed().saturating_sub(waited);
-                let (key, records) = (current.key, current.records);
-                self.put_down();
-                self.handle.shared().with(|state| state.finish(self.slot.id, key, records, busy));
+                if let Some((Current { key, .. }, records)) = self.put_down() {
+                    self.handle.shared().with(|state| state.finish(self.slot.id, key, records, busy));
+                }
             }
         }
         Poll::Ready(())
@@ -486,7 +491,7 @@ impl Reader {
 
     /// The unit is revoked, or the consumer closes: what is handled is handled, the rest goes back.
     fn abandon(&mut self) {
-        let Some(current) = self.put_down() else { return };
+        let Some((current, _)) = self.put_down() else { return };
         self.handle
             .shared()
             .with(|state| state.give_back(self.slot.id, current.key, current.walk.position, None));
@@ -494,7 +499,7 @@ impl Reader {
 
     /// A batch of the unit cannot be read.
     fn fail(&mut self, error: &BatchError) {
-        let Some(current) = self.put_down() else { return };
+        let Some((current, _)) = self.put_down() else { return };
         let (topic, partition) = (&current.info.topic, current.info.partition);
         if let Some(more) = log_rate::due(format_args!("unreadable {topic}/{partition}")) {
             tracing::warn!(
@@ -504,7 +509,7 @@ impl Reader {
                 "{error}; the unit is tried again, then put aside{more}"
             );
         }
-        let failure = Some((None, error.to_string().into()));
+        let failure = Some(Failure { fault: Fault::Data, delay: None, reason: error.to_string().into() });
         self.handle
             .shared()
             .with(|state| state.give_back(self.slot.id, current.key, current.walk.position, failure));
@@ -597,8 +602,7 @@ impl UnitBatch<'_> {
         let (record, pos) = find(open.as_ref()?, at, *position, *end)?.ok()?;
         *at = pos;
         *position = record.offset + 1;
-        self.current.records += 1;
-        self.slot.at(record.offset);
+        self.slot.hand(record.offset);
         Some(record)
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Every step is chosen by a seeded generator, so a failure names the seed that repeats it. What must hold: no record
 //! is skipped, whatever happens; none is delivered twice when nothing fails; the group's invariants after every step;
-//! and everything drains.
+//! and everything drains. `outage` plays handlers that fail.
+
+mod outage;
 
 mod recreated;
 mod seeks;
@@ -16,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::budget::{Budget, Charge};
 use super::cache::Extent;
+use super::failing::{Failure, Fault};
 use super::plan::{NodeFetch, Want};
 use super::slot::{Slot, SlotId};
 use super::state::{Limits, More, State, Take, Tp, UnitKey};
@@ -132,14 +135,22 @@ impl World {
     }
 
     fn with_topic(seed: u64, faults: bool, topic: u8) -> Self {
-        let start = Instant::now();
         let conf =
             Config { prefetch_bytes: 300_000, unit_bytes: 100_000, max_attempts: 1000, ..Config::default() };
+        let mut world = Self::empty(seed, faults, conf, topic);
+        let count = 1 + world.dice.roll(3);
+        (0..count).for_each(|_| world.join());
+        world
+    }
+
+    /// Without consumers.
+    fn empty(seed: u64, faults: bool, conf: Config, topic: u8) -> Self {
+        let start = Instant::now();
         let mut group = GroupState::new(GroupSettings::of(&conf), 0);
         group.init(&starts(topic), 1);
         let logs = (0..PARTITIONS).map(|p| (p, Vec::new())).collect();
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let mut world = Self {
+        Self {
             dice,
             conf,
             start,
@@ -153,13 +164,15 @@ impl World {
             dead: None,
             topic,
             late: Vec::new(),
-        };
-        let count = 1 + world.dice.roll(3);
-        (0..count).for_each(|_| world.join());
-        world
+        }
     }
 
     fn join(&mut self) {
+        let readers = 1 + self.dice.roll(4);
+        self.join_with(readers);
+    }
+
+    fn join_with(&mut self, readers: u64) {
         self.names += 1;
         let talk = Talk::new(format!("c{}", self.names).into(), self.now);
         let counters = Arc::new(Counters::default());
@@ -169,7 +182,6 @@ impl World {
         self.group.init(&starts(sees), u64::from(sees));
         state.starts(&starts(sees), self.now);
         self.group.partitions(&["t".into()]).iter().for_each(|view| state.group_stands(view));
-        let readers = 1 + self.dice.roll(4);
         let now = self.now;
         let readers = (0..readers).map(|_| Reader { slot: state.add_reader(now), current: None }).collect();
         let budget = Budget::new(self.conf.prefetch_bytes, Arc::new(Notify::new()));
@@ -312,7 +324,7 @@ impl World {
         let slot: SlotId = reader.slot.id;
         if let Some(current) = &mut reader.current {
             current.hand = None;
-            reader.slot.restart(current.position);
+            reader.slot.at(current.position);
             if reader.slot.control.is_revoked() || state.deadline(slot, current.key).is_none_or(|d| now >= d)
             {
                 let (key, from) = (current.key, current.position);
@@ -340,7 +352,7 @@ impl World {
                     current.position = offset + 1;
                     current.hand = Some(offset);
                     current.records += 1;
-                    reader.slot.at(offset);
+                    reader.slot.hand(offset);
                     assert_eq!(id(piece.topic), current.topic_id, "a record of another topic than its unit");
                     *self.delivered.entry((piece.topic, current.tp.partition, offset)).or_default() += 1;
                     return;
@@ -362,6 +374,11 @@ impl World {
 
     /// The record in hand goes back: it was not handled, so it does not count as delivered.
     fn hand_back(&mut self, c: usize, r: usize, failure: bool) {
+        let delay = Some(Duration::from_millis(50));
+        self.put_back(c, r, failure.then(|| Failure { fault: Fault::Handler, delay, reason: "test".into() }));
+    }
+
+    fn put_back(&mut self, c: usize, r: usize, failure: Option<Failure>) {
         let consumer = &mut self.consumers[c];
         let reader = &mut consumer.readers[r];
         let Some(current) = reader.current.take() else { return };
@@ -370,9 +387,8 @@ impl World {
             *self.delivered.get_mut(&(topic, current.tp.partition, offset)).unwrap() -= 1;
         }
         let from = reader.slot.unhandled();
-        let failure = failure.then(|| (Some(Duration::from_millis(50)), "test".into()));
         consumer.state.give_back(reader.slot.id, current.key, from, failure);
-        reader.slot.restart(from);
+        reader.slot.put_back(from);
     }
 
     fn close(&mut self, c: usize) {

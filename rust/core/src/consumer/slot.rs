@@ -1,11 +1,12 @@
 //! A slot: what one reader shares with the heartbeat.
 //!
 //! The reader writes where it is; the heartbeat reads it and reports it as progress, so that a crash repeats only what
-//! was handled since. One record at a time that is one relaxed store ([`Slot::at`]); by the chunk it is the caller's
-//! `taken` index, mapped back to an offset by the runs of the current chunk.
+//! was handled since. One record at a time that is a relaxed store of where it is and one of how many it handed out
+//! ([`Slot::hand`]); by the chunk it is the caller's `taken` index, mapped back to an offset by the runs of the current chunk.
+//! How many records were handled follows from the same ([`Slot::handled`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -22,10 +23,19 @@ pub(super) struct Slot {
     pub(super) control: Arc<SlotControl>,
     /// When it was made: the zero of [`SlotControl::until`].
     made: Instant,
-    /// First offset not handled, when no chunk is out.
+    /// Twice the first offset not handled, when no chunk is out; one more when its record is in the application's hands.
     position: AtomicI64,
+    /// Records handed out one at a time, less those that were put back.
+    handed: AtomicU64,
     /// The chunk that is out: held only while a fill ends and while the heartbeat looks.
-    chunk: Mutex<Runs>,
+    chunk: Mutex<Chunk>,
+}
+
+#[derive(Debug, Default)]
+struct Chunk {
+    runs: Runs,
+    /// Records of earlier chunks that were handled.
+    handled: u64,
 }
 
 impl Slot {
@@ -34,8 +44,9 @@ impl Slot {
             id,
             made: now,
             control: Arc::new(SlotControl::default()),
-            position: AtomicI64::new(-1),
-            chunk: Mutex::new(Runs::default()),
+            position: AtomicI64::new(-2),
+            handed: AtomicU64::new(0),
+            chunk: Mutex::new(Chunk::default()),
         })
     }
 
@@ -48,16 +59,65 @@ impl Slot {
     /// Says that everything below `offset` of the unit is handled and no chunk is out.
     pub(super) fn restart(&self, offset: i64) {
         let mut chunk = self.chunk.lock();
-        chunk.clear();
+        chunk.runs.clear();
         self.control.taken.store(0, Ordering::Relaxed);
-        self.position.store(offset, Ordering::Relaxed);
+        self.position.store(offset << 1, Ordering::Relaxed);
     }
 
-    /// Says that everything below `offset` is handled; the record at `offset` may be in the application's hands. No chunk
-    /// is out.
+    /// Says that of the chunk that is out `all` records are handled, or those that were taken, and everything below `offset`.
+    pub(super) fn end_chunk(&self, offset: i64, all: bool) {
+        let mut chunk = self.chunk.lock();
+        let taken = self.control.taken.load(Ordering::Acquire);
+        let records = if all { chunk.runs.len() } else { taken };
+        chunk.handled += u64::from(records);
+        chunk.runs.clear();
+        self.control.taken.store(0, Ordering::Relaxed);
+        self.position.store(offset << 1, Ordering::Relaxed);
+    }
+
+    /// The record in the application's hands, at `offset`, was not handled: it goes back, with what is left of its chunk.
+    pub(super) fn put_back(&self, offset: i64) {
+        let mut chunk = self.chunk.lock();
+        if chunk.runs.len() > 0 {
+            chunk.handled += u64::from(self.control.taken.load(Ordering::Acquire).saturating_sub(1));
+            chunk.runs.clear();
+        } else if self.position.load(Ordering::Relaxed) & 1 == 1 {
+            self.handed.store(self.handed() - 1, Ordering::Relaxed);
+        }
+        self.control.taken.store(0, Ordering::Relaxed);
+        self.position.store(offset << 1, Ordering::Relaxed);
+    }
+
+    /// Says that everything below `offset` is handled and nothing is in the application's hands. No chunk is out.
     pub(super) fn at(&self, offset: i64) {
         // Relaxed: a heartbeat that sees an older value repeats a little more after a crash, and never skips.
-        self.position.store(offset, Ordering::Relaxed);
+        self.position.store(offset << 1, Ordering::Relaxed);
+    }
+
+    /// Hands out the record at `offset`; the one before, if any, is handled. No chunk is out.
+    #[inline]
+    pub(super) fn hand(&self, offset: i64) {
+        // Relaxed, as above. The position first: who looks in between counts one too few.
+        self.position.store(offset << 1 | 1, Ordering::Relaxed);
+        self.handed.store(self.handed() + 1, Ordering::Relaxed);
+    }
+
+    /// How many records were handed out one at a time, less those that were put back.
+    #[inline]
+    pub(super) fn handed(&self) -> u64 {
+        self.handed.load(Ordering::Relaxed)
+    }
+
+    /// How many records were handled in all, gaps of compaction not counted.
+    pub(super) fn handled(&self) -> u64 {
+        let chunk = self.chunk.lock();
+        let of_chunk = match chunk.runs.len() {
+            0 => 0,
+            _ => u64::from(self.control.taken.load(Ordering::Acquire).saturating_sub(1)),
+        };
+        let handed = self.handed();
+        let in_hand = self.position.load(Ordering::Relaxed) & 1;
+        chunk.handled + of_chunk + handed.saturating_sub(in_hand.unsigned_abs())
     }
 
     /// Says that a chunk with the records of `runs` is out; gives the old runs back for reuse.
@@ -65,7 +125,7 @@ impl Slot {
         let mut chunk = self.chunk.lock();
         // Under the lock, so that the heartbeat never reads the new chunk's records with the old chunk's index.
         self.control.taken.store(0, Ordering::Relaxed);
-        std::mem::swap(&mut *chunk, runs);
+        std::mem::swap(&mut chunk.runs, runs);
         runs.clear();
     }
 
@@ -74,14 +134,15 @@ impl Slot {
     pub(super) fn after_taken(&self) -> Option<i64> {
         let chunk = self.chunk.lock();
         let taken = self.control.taken.load(Ordering::Acquire);
-        if taken < chunk.len() { chunk.offset(taken) } else { Some(chunk.offset(u32::MAX)? + 1) }
+        let runs = &chunk.runs;
+        if taken < runs.len() { runs.offset(taken) } else { Some(runs.offset(u32::MAX)? + 1) }
     }
 
     /// The first offset of the unit that is not handled.
     pub(super) fn unhandled(&self) -> i64 {
         let chunk = self.chunk.lock();
         let taken = self.control.taken.load(Ordering::Acquire);
-        chunk.offset(taken.saturating_sub(1)).unwrap_or_else(|| self.position.load(Ordering::Relaxed))
+        chunk.runs.offset(taken.saturating_sub(1)).unwrap_or_else(|| self.position.load(Ordering::Relaxed) >> 1)
     }
 }
 
@@ -168,5 +229,39 @@ mod tests {
         assert_eq!(slot.unhandled(), 111);
         slot.at(112);
         assert_eq!(slot.unhandled(), 112);
+    }
+
+    #[test]
+    fn what_is_in_hand_or_put_back_is_not_counted_as_handled_nor_are_gaps() {
+        let slot = Slot::new(1, Instant::now());
+        slot.restart(100);
+        assert_eq!(slot.handled(), 0);
+        slot.hand(150);
+        assert_eq!((slot.handled(), slot.unhandled()), (0, 150), "a gap was crossed");
+        slot.hand(170);
+        assert_eq!((slot.handled(), slot.handed()), (1, 2), "taking one says that the one before is handled");
+        slot.at(171);
+        assert_eq!(slot.handled(), 2);
+        slot.hand(172);
+        slot.put_back(172);
+        assert_eq!((slot.handled(), slot.unhandled()), (2, 172));
+        let chunk = |slot: &Slot| {
+            let mut runs = Runs::default();
+            [180, 181, 190, 191].into_iter().for_each(|o| runs.push(o));
+            slot.publish(&mut runs);
+        };
+        chunk(&slot);
+        assert_eq!(slot.handled(), 2);
+        slot.control.set_taken(3);
+        assert_eq!(slot.handled(), 4);
+        slot.put_back(190);
+        assert_eq!((slot.handled(), slot.unhandled()), (4, 190), "the third failed");
+        chunk(&slot);
+        slot.end_chunk(192, true);
+        assert_eq!(slot.handled(), 8);
+        chunk(&slot);
+        slot.control.set_taken(2);
+        slot.end_chunk(190, false);
+        assert_eq!((slot.handled(), slot.unhandled()), (10, 190), "revoked when two were taken");
     }
 }

@@ -17,6 +17,7 @@ use super::chunk::UnitInfo;
 use super::denied::Denied;
 use super::error::ReadError;
 use super::event::Event;
+use super::failing::{Failing, Failure};
 use super::feed::Feed;
 use super::known::Known;
 use super::sizing::Sizing;
@@ -48,6 +49,8 @@ pub(super) struct Limits {
     pub(super) unit_bytes: usize,
     pub(super) consume_step: u32,
     pub(super) retry_backoff: Duration,
+    /// Whether a record is handled only when those before it are.
+    pub(super) ordered: bool,
     /// How long a unit may lie in the pool beyond what the readers are about to take.
     pub(super) patience: Duration,
 }
@@ -63,6 +66,7 @@ impl Limits {
             unit_bytes: conf.unit_bytes,
             consume_step: conf.consume_step,
             retry_backoff: conf.retry_backoff,
+            ordered: conf.ordering == crate::config::Ordering::Partition,
             patience: (conf.unit_target * 4).max(Duration::from_millis(200)),
         }
     }
@@ -225,11 +229,14 @@ pub(super) struct State<B> {
     pub(super) known: Known,
     /// Partitions that this consumer has moved by force, and when: as many rows as partitions were sought.
     pub(super) moved: HashMap<Tp, Instant>,
+    /// What failed, and whether everything does.
+    pub(super) failing: Failing,
     last_key: u64,
 }
 
 impl<B: Extent> State<B> {
     pub(super) fn new(limits: Limits, group: Arc<str>, talk: Talk, counters: Arc<Counters>) -> Self {
+        let ordered = limits.ordered;
         Self {
             limits,
             group,
@@ -252,6 +259,7 @@ impl<B: Extent> State<B> {
             others: HashMap::new(),
             known: Known::default(),
             moved: HashMap::new(),
+            failing: Failing::new(ordered),
             last_key: 0,
         }
     }
@@ -277,7 +285,9 @@ impl<B: Extent> State<B> {
     /// Forgets a reader; what it held was given back before.
     pub(super) fn remove_reader(&mut self, slot: SlotId) {
         self.stop_asking(slot);
-        self.readers.remove(&slot);
+        if let Some(seat) = self.readers.remove(&slot) {
+            self.failing.retired += seat.slot.handled();
+        }
         self.effects.exchange = true;
     }
 
@@ -405,33 +415,20 @@ impl<B: Extent> State<B> {
         self.say_done(&held, records);
     }
 
-    /// A unit goes back to the group from `from` on. `failure`: the wait before its next delivery and why; `None`: it
-    /// is only handed back, which is no attempt.
-    pub(super) fn give_back(
-        &mut self,
-        slot: SlotId,
-        key: UnitKey,
-        from: i64,
-        failure: Option<(Option<Duration>, Arc<str>)>,
-    ) {
+    /// A unit goes back to the group from `from` on. Without a failure it is only handed back, which is no attempt.
+    pub(super) fn give_back(&mut self, slot: SlotId, key: UnitKey, from: i64, failure: Option<Failure>) {
         let Some(held) = self.let_go(slot, key) else { return };
         self.return_unit(held, from, failure);
     }
 
-    pub(super) fn return_unit(
-        &mut self,
-        held: Held<B>,
-        from: i64,
-        failure: Option<(Option<Duration>, Arc<str>)>,
-    ) {
+    pub(super) fn return_unit(&mut self, held: Held<B>, from: i64, failure: Option<Failure>) {
         let from = from.clamp(held.unit.start, held.unit.end);
         if from == held.unit.end {
             // Nothing of it is unhandled: that is an acknowledgement.
             self.say_done(&held, 0);
         } else {
-            let failure =
-                failure.map(|(delay, reason)| (delay.unwrap_or_else(|| self.backoff(&held)), reason));
-            self.say_back(&held, from, failure);
+            let verdict = failure.map(|failure| self.judge(&held, from, failure));
+            self.say_back(&held, from, verdict);
         }
     }
 
@@ -443,12 +440,6 @@ impl<B: Extent> State<B> {
                 self.return_unit(held, from, None);
             }
         }
-    }
-
-    /// The wait before the next delivery: doubling per attempt, at most a minute.
-    fn backoff(&self, held: &Held<B>) -> Duration {
-        let doublings = held.unit.attempt.saturating_sub(1).min(16);
-        (self.limits.retry_backoff * 2u32.pow(doublings)).min(Duration::from_secs(60))
     }
 
     /// What is known of how long records of `topic` take.

@@ -44,6 +44,8 @@ pub struct ConsumerStats {
     pub prefetch_peak: u64,
     /// Topics that the user may not read: they could not be read when they were tried last.
     pub topics_denied: u64,
+    /// Whether everything fails, so that about one record a second is tried (see [`Event::HandlerFailing`](super::Event)).
+    pub handler_failing: bool,
     /// Events dropped because nobody read them.
     pub events_dropped: u64,
     /// Whether this consumer watches for new records for the whole group.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::cache::Extent;
 use super::error::ReadError;
 use super::event::Event;
+use super::failing::{Failure, Fault, Verdict};
 use super::feed::Feed;
 use super::plan::Seen;
 use super::sizing::Sizing;
@@ -66,7 +67,7 @@ struct Told {
     start: i64,
     end: i64,
     records: u64,
-    failure: Option<(u32, Arc<str>)>,
+    failure: Option<(u32, Verdict)>,
 }
 
 impl Talk {
@@ -155,21 +156,22 @@ impl<B: Extent> State<B> {
     }
 
     /// `held` goes back from `from` on.
-    pub(super) fn say_back(&mut self, held: &Held<B>, from: i64, failure: Option<(Duration, Arc<str>)>) {
+    pub(super) fn say_back(&mut self, held: &Held<B>, from: i64, verdict: Option<Verdict>) {
         let cut = |reason: Arc<str>| match reason.get(..reason.floor_char_boundary(REASON_MOST)) {
             Some(start) if start.len() < reason.len() => start.into(),
             _ => reason,
         };
-        let failure = failure.map(|(delay, reason)| (delay, cut(reason)));
+        let verdict = verdict.map(|verdict| Verdict { reason: cut(verdict.reason), ..verdict });
         let nack = Nack {
             id: held.unit.id.clone(),
             request: held.unit.request,
             end: held.unit.end,
             progress: from,
-            delay: failure.as_ref().map(|(delay, _)| *delay),
-            reason: failure.as_ref().map_or_else(|| Arc::from("released"), |(_, reason)| Arc::clone(reason)),
+            delay: verdict.as_ref().map(|verdict| verdict.delay),
+            counts: verdict.as_ref().is_some_and(|verdict| verdict.counts),
+            reason: verdict.as_ref().map_or_else(|| Arc::from("released"), |v| Arc::clone(&v.reason)),
         };
-        let failure = failure.map(|(_, reason)| (held.unit.attempt, reason));
+        let failure = verdict.map(|verdict| (held.unit.attempt, verdict));
         let told = Told::new(held, from, 0, failure);
         self.talk.nacks.push_back((nack, told));
         self.effects.exchange = true;
@@ -181,6 +183,9 @@ impl<B: Extent> State<B> {
     pub(super) fn wanted(&self, now: Instant) -> usize {
         if self.phase != Phase::Open || self.failed.is_some() {
             return 0;
+        }
+        if self.failing.is_probing() {
+            return self.needed(now).min(self.probes_wanted(now));
         }
         let stalled = self.pool.iter().filter(|key| self.is_stalled(&self.units[key])).count();
         if stalled > STALLED_MOST {
@@ -317,6 +322,9 @@ impl<B: Extent> State<B> {
         } else if got > 0 {
             self.talk.dry_until = None;
         }
+        if got > 0 {
+            self.probe_claimed();
+        }
         if self.phase != Phase::Open {
             self.return_pool();
         }
@@ -340,9 +348,10 @@ impl<B: Extent> State<B> {
         let Told { topic, partition, start, end, failure, .. } = told;
         match failure {
             None => Counters::add(&self.counters.units_released, 1),
-            Some((attempt, reason)) => {
+            Some((attempt, Verdict { reason, counts, .. })) => {
                 Counters::add(&self.counters.units_failed, 1);
-                self.effects.events.push(Event::Failed { topic, partition, start, end, attempt, reason });
+                let event = Event::Failed { topic, partition, start, end, attempt, counts, reason };
+                self.effects.events.push(event);
             }
         }
     }
@@ -392,6 +401,9 @@ impl<B: Extent> State<B> {
         self.put_down_stalled(now);
         self.give_back_unwanted(now);
         let mut next = self.talk.next_heartbeat;
+        if let Some(at) = self.look_at_failing(now) {
+            next = next.min(at);
+        }
         if let Some(deadline) = self.units.values().map(|held| held.deadline - self.limits.margin).min() {
             next = next.min(deadline);
         }
@@ -452,7 +464,8 @@ impl<B: Extent> State<B> {
             }
             Counters::add(&self.counters.units_stuck, 1);
             self.effects.events.push(Event::Stuck { topic, partition, offset: from });
-            self.return_unit(held, from, Some((None, "max-processing-ms is over".into())));
+            let reason = "max-processing-ms is over".into();
+            self.return_unit(held, from, Some(Failure { fault: Fault::Handler, delay: None, reason }));
         }
     }
 
@@ -532,7 +545,7 @@ impl<B: Extent> State<B> {
 }
 
 impl Told {
-    fn new<B>(held: &Held<B>, start: i64, records: u64, failure: Option<(u32, Arc<str>)>) -> Self {
+    fn new<B>(held: &Held<B>, start: i64, records: u64, failure: Option<(u32, Verdict)>) -> Self {
         let (topic, partition) = (Arc::clone(&held.tp.topic), held.tp.partition);
         Self { topic, partition, start, end: held.unit.end, records, failure }
     }

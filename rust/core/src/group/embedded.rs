@@ -459,7 +459,7 @@ mod tests {
         let delay = Some(Duration::from_millis(300));
         let super::super::Unit { id, request: claimed_by, end, .. } = unit;
         let nack =
-            super::super::Nack { id, request: claimed_by, end, progress: 0, delay, reason: "later".into() };
+            super::super::Nack { id, request: claimed_by, end, progress: 0, delay, counts: true, reason: "later".into() };
         request.nacks.push(nack);
         group.exchange(&request).await.unwrap();
         for wait in waits {

@@ -88,6 +88,9 @@ pub struct Nack {
     pub progress: i64,
     /// Wait before it is delivered again, at most a day. `None`: a graceful release, which is no failed attempt.
     pub delay: Option<Duration>,
+    /// Whether a refusal uses up an attempt. It does not while nothing tells that the record is at fault and not the handler:
+    /// then the unit waits its delay, keeps the attempts it had, and is never parked.
+    pub counts: bool,
     /// Why, for events.
     pub reason: Arc<str>,
 }

@@ -128,25 +128,35 @@ async fn a_new_consumer_of_the_group_goes_on_where_the_last_one_stopped() {
     tally.assert_once(2_000);
 }
 
+/// An attempt counts when another record was handled since the last one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retried_record_comes_again_with_the_next_attempt() {
     let bench = Bench::new(1).await;
-    bench.produce(0, 0, 3, 3).await;
-    let consumer = bench.consumer().await;
+    bench.produce(0, 0, 300, 10).await;
+    let mut conf = bench.conf.clone();
+    conf.consume_step = 1;
+    let consumer = bench.consumer_with(conf).await;
     let mut reader = consumer.reader();
-    let mut attempts = Vec::new();
-    while attempts.len() < 3 {
+    let (mut attempt, mut works, mut failures) = (1, false, 0);
+    loop {
         let message = next(&mut reader).await;
-        if number(&message) == 0 {
-            attempts.push(message.attempt);
-            if attempts.len() < 3 {
-                reader.retry(Some(Duration::from_millis(20)));
-            }
+        if number(&message) > 0 {
+            works = true;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
         }
+        assert_eq!(message.attempt, attempt, "after {failures} failures");
+        if attempt == 3 {
+            break;
+        }
+        attempt += u32::from(std::mem::take(&mut works));
+        failures += 1;
+        assert!(failures < 300, "others are handled in between");
+        reader.retry(Some(Duration::from_millis(20)));
     }
-    assert_eq!(attempts, [1, 2, 3]);
-    let failed = std::iter::from_fn(|| consumer.try_event()).filter(|e| matches!(e, Event::Failed { .. }));
-    assert_eq!(failed.count(), 2);
+    let counted = std::iter::from_fn(|| consumer.try_event())
+        .filter(|e| matches!(e, Event::Failed { counts: true, .. }));
+    assert_eq!(counted.count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@ package kafkafast;
 
 /** What a consumer has done so far: one immutable look at counters that move on. */
 public final class ConsumerStats {
-    private static final int FIELDS = 14;
+    private static final int FIELDS = 15;
 
     private final long[] values;
 
@@ -140,6 +140,16 @@ public final class ConsumerStats {
      */
     public long getTopicsDenied() {
         return values[13];
+    }
+
+    /**
+     * Whether everything fails: many different messages failed in a row and none was handled. Nothing is used up meanwhile; about one message
+     * a second is tried until one is handled.
+     *
+     * @return false when all is well
+     */
+    public boolean isHandlerFailing() {
+        return values[14] != 0;
     }
 
     @Override

@@ -117,6 +117,7 @@ impl RedisGroup {
                 .arg(nack.end)
                 .arg(nack.progress)
                 .arg(delay)
+                .arg(i32::from(nack.counts))
                 .arg(&*nack.reason);
         }
         call.arg(request.renews.len());

@@ -257,8 +257,8 @@ impl Sim {
                 });
             } else if all_back || (self.faults && self.dice.one_in(15)) || fails {
                 let delay = fails.then(|| Duration::from_millis(self.dice.roll(300)));
-                let reason = "it throws".into();
-                request.nacks.push(Nack { id, request: claimed_by, end, progress, delay, reason });
+                let (counts, reason) = (!self.dice.one_in(3), "it throws".into());
+                request.nacks.push(Nack { id, request: claimed_by, end, progress, delay, counts, reason });
             } else {
                 if !self.faults || !self.dice.one_in(4) {
                     request.renews.push(Renew { id, request: claimed_by, end, progress });

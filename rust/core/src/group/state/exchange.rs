@@ -134,7 +134,8 @@ impl GroupState {
         let tp = id.tp();
         while let Some((last, row)) = self.units.last_of(&tp) {
             let (progress, end, fresh) = (row.progress, row.end, row.attempt == 0);
-            let waits = matches!(row.phase, Phase::Delayed(_));
+            // One that waits out its back-off after an attempt that did not count keeps waiting.
+            let waits = matches!(row.phase, Phase::Delayed(due) if due <= now || due == HELD);
             if !fresh || !waits || self.partitions[&tp].cursor != end {
                 break;
             }
@@ -151,8 +152,11 @@ impl GroupState {
         let row = self.units.get(id).expect("invariant: the caller has looked");
         let (progress, end, attempt) = (row.progress, row.end, row.attempt);
         self.units.update(id, |row| row.request = 0);
-        if attempt < self.settings.max_attempts {
-            self.units.update(id, |row| row.phase = Phase::Delayed(now + delay));
+        if !nack.counts || attempt < self.settings.max_attempts {
+            self.units.update(id, |row| {
+                row.attempt = if nack.counts { attempt } else { attempt.saturating_sub(1) };
+                row.phase = Phase::Delayed(now + delay);
+            });
             return;
         }
         // It is known which record fails: the others need not suffer with it.

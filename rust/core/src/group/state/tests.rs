@@ -173,7 +173,7 @@ fn ack(unit: &Unit) -> Ack {
 fn nack(unit: &Unit, progress: i64, delay: Option<u64>) -> Nack {
     let Unit { id, request, end, .. } = unit.clone();
     let delay = delay.map(std::time::Duration::from_millis);
-    Nack { id, request, end, progress, delay, reason: "it throws".into() }
+    Nack { id, request, end, progress, delay, counts: true, reason: "it throws".into() }
 }
 
 fn refuse(state: &mut GroupState, who: &str, unit: &Unit, progress: i64, delay: Option<u64>) -> Outcome {
@@ -254,6 +254,48 @@ fn a_release_is_no_attempt_and_goes_back_to_the_cursor() {
     assert_eq!((view(&state).cursor, view(&state).in_flight, view(&state).low_watermark), (3, 0, 3));
     assert_eq!(refuse(&mut state, "a", &first, 3, None), Outcome::Gone);
     assert_eq!(claim(&mut state, "b", 1, 1)[0].attempt, 1);
+}
+
+/// Says that the record at `progress` failed, and that nothing tells whether it is at fault.
+fn fail_uncounted(state: &mut GroupState, now: u64, unit: &Unit, progress: i64, delay: u64) {
+    let mut request = says("a");
+    request.nacks.push(Nack { counts: false, ..nack(unit, progress, Some(delay)) });
+    assert_eq!(state.exchange(now, &request).nacks, [Outcome::Done]);
+    state.check().unwrap();
+}
+
+#[test]
+fn an_attempt_that_does_not_count_is_not_used_up_and_waits() {
+    let mut state = with_backlog(GroupSettings { max_attempts: 2, consume_step: 10, ..settings() }, 1, 10);
+    let mut now = 0;
+    for number in 1..=20 {
+        let mut request = ExchangeRequest::new("a".into(), number, vec![topic()]);
+        (request.want, request.least_records) = (1, u32::MAX);
+        let unit = state.exchange(now, &request).units.remove(0);
+        assert_eq!((unit.start, unit.end, unit.attempt), (if number == 1 { 0 } else { 4 }, 10, 1));
+        fail_uncounted(&mut state, now, &unit, 4, 500);
+        assert_eq!(state.claimable(now + 499, &[topic()]), 0);
+        now += 500;
+    }
+    assert!(!state.take_events().iter().any(|e| matches!(e, Event::Parked { .. } | Event::Split { .. })));
+    // Those that count are two, as ever.
+    for number in 21..=22 {
+        let mut request = ExchangeRequest::new("a".into(), number, vec![topic()]);
+        request.want = 1;
+        let unit = state.exchange(now, &request).units.remove(0);
+        refuse(&mut state, "a", &unit, 4, Some(0));
+    }
+    assert_eq!(view(&state).parked, 1);
+}
+
+#[test]
+fn a_unit_that_waits_uncounted_is_not_swept_up_by_a_release_behind_it() {
+    let mut state = with_backlog(GroupSettings { consume_step: 10, ..settings() }, 1, 20);
+    let (first, second) = (take(&mut state, "a", 1), take(&mut state, "a", 2));
+    fail_uncounted(&mut state, 0, &first, first.start, 60_000);
+    refuse(&mut state, "a", &second, second.start, None);
+    assert_eq!((view(&state).cursor, view(&state).in_flight), (first.end, 1), "the second alone is back");
+    assert_eq!(take(&mut state, "a", 3).start, second.start, "the first still waits");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 -- ARGV: consumer, request, how many of the topics it reads (the first ones), readers, organise, want, max records, least records,
 --   target bytes, whether it waits when it gets less than it wants, the run id of the server that it speaks with;
 --   acks: n, then id, request, end, high watermark, leader epoch, records, bytes;
---   nacks: n, then id, request, end, progress, delay (-1: released), reason;  renews: n, then id, request, end, progress
+--   nacks: n, then id, request, end, progress, delay (-1: released), 1 if it counts, reason;
+--   renews: n, then id, request, end, progress
 -- Reply: OK, now, organiser, next event (-1: not asked), {outcomes}, {units: id, topic id, start, end, attempt, request, epoch,
 --   deadline}
 
@@ -71,9 +72,13 @@ for _ = 1, acks do
 end
 
 -- The application refused the record at the unit's progress.
-local function refused(u, delay, reason)
+local function refused(u, delay, counts, reason)
     event('e', 'nacked', 'u', u.id, 'c', consumer, 'r', reason)
     u.request = 0
+    if not counts then
+        u.attempt = max(u.attempt - 1, 0)
+        return wait_until(u, now + min(delay, LONGEST_DELAY))
+    end
     if u.attempt < max_attempts then return wait_until(u, now + min(delay, LONGEST_DELAY)) end
     -- It is known which record fails: the others need not suffer with it.
     if u.stop - u.progress > 1 and part(u.pid).parked < PARKED_PER_PARTITION then cut(u, u.progress + 1, 0, now) end
@@ -81,12 +86,12 @@ local function refused(u, delay, reason)
 end
 
 for _ = 1, arg() do
-    local u, rq, stop, progress, delay, reason = unit(arg()), arg(), arg(), arg(), arg(), arg()
+    local u, rq, stop, progress, delay, counts, reason = unit(arg()), arg(), arg(), arg(), arg(), arg() == 1, arg()
     if not u then say(GONE)
     elseif not belongs(u, consumer, rq, stop) or u.phase ~= LEASED then say(FENCED)
     else
         advance_unit(u, progress)
-        if delay < 0 then release(u) else refused(u, delay, reason) end
+        if delay < 0 then release(u) else refused(u, delay, counts, reason) end
         settle(part(u.pid))
         say(DONE)
     end

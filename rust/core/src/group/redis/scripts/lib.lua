@@ -491,6 +491,8 @@ local function release(u)
         local id = call('ZREVRANGEBYLEX', OPEN, '(' .. p.pid .. 'A', '[' .. p.pid .. '@', 'LIMIT', 0, 1)[1]
         local last = id and unit(id)
         if not last or last.attempt > 0 or last.phase ~= WAITS or last.stop ~= p.cursor then return end
+        -- One that waits out its back-off after an attempt that did not count keeps waiting.
+        if last.time > now and last.time ~= HELD then return end
         forget(last)
         p.cursor = last.progress
     end
