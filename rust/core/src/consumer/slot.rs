@@ -142,7 +142,10 @@ impl Slot {
     pub(super) fn unhandled(&self) -> i64 {
         let chunk = self.chunk.lock();
         let taken = self.control.taken.load(Ordering::Acquire);
-        chunk.runs.offset(taken.saturating_sub(1)).unwrap_or_else(|| self.position.load(Ordering::Relaxed) >> 1)
+        chunk
+            .runs
+            .offset(taken.saturating_sub(1))
+            .unwrap_or_else(|| self.position.load(Ordering::Relaxed) >> 1)
     }
 }
 

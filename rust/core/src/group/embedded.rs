@@ -458,8 +458,15 @@ mod tests {
         let mut request = ExchangeRequest::new("a".into(), 2, vec!["t".into()]);
         let delay = Some(Duration::from_millis(300));
         let super::super::Unit { id, request: claimed_by, end, .. } = unit;
-        let nack =
-            super::super::Nack { id, request: claimed_by, end, progress: 0, delay, counts: true, reason: "later".into() };
+        let nack = super::super::Nack {
+            id,
+            request: claimed_by,
+            end,
+            progress: 0,
+            delay,
+            counts: true,
+            reason: "later".into(),
+        };
         request.nacks.push(nack);
         group.exchange(&request).await.unwrap();
         for wait in waits {

@@ -12,6 +12,7 @@
 mod client;
 mod model;
 mod operator;
+mod probes;
 mod scripts;
 mod twin;
 
@@ -141,7 +142,7 @@ impl Sim {
             840..=846 if f => self.stall(),
             847..=852 if f => self.jump(),
             853..=857 if f => self.now += 3_000 + self.dice.roll(4_000),
-            858..=872 => self.state.tick(self.now),
+            858..=872 => self.tick(),
             873..=887 if f => self.truncate(),
             888..=897 if f => self.retain(),
             898..=901 if f => self.recreate(),
@@ -157,6 +158,7 @@ impl Sim {
             980..=981 if f => self.wipe(),
             982..=987 if f => self.reset(),
             988..=991 => self.visit(),
+            992..=995 if f => self.wait_for_probes(),
             _ => {}
         }
         self.now += self.dice.roll(20);
@@ -488,16 +490,19 @@ impl Sim {
                     for partition in 0..logs {
                         let fact = self.fact((topic, partition), None);
                         self.tell((topic, partition), fact);
-                        self.state.unpark(self.now, &model::topic(topic), partition as i32, Unpark::Retry);
                     }
                 }
-                self.state.tick(self.now);
+                self.tick();
                 if self.is_drained() {
                     return;
                 }
             }
             self.client_acts();
             self.now += self.dice.roll(100);
+            if round % 300 == 299 && self.parked() > 0 {
+                // What was parked comes back by itself.
+                self.wait_for_probes();
+            }
             self.check();
         }
         self.fail("8: it does not drain");
@@ -548,6 +553,7 @@ fn nothing_is_skipped_whatever_happens() {
             "expired",
             "split",
             "parked",
+            "probed",
             "discarded",
             "truncated",
             "lost",

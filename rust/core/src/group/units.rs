@@ -12,8 +12,8 @@ pub(super) enum Phase {
     Leased(u64),
     /// Nobody's; to be delivered from this time on, ms.
     Delayed(u64),
-    /// Nobody's, and not delivered any more.
-    Parked,
+    /// Nobody's, and quarantined since this time, ms.
+    Parked(u64),
 }
 
 /// Due never: a waiting unit that may not be delivered as things are (its partition is paused, or another unit of an ordered
@@ -31,6 +31,8 @@ pub(super) struct Row {
     pub(super) holder: ConsumerId,
     /// By which request; 0 fences the holder.
     pub(super) request: u64,
+    /// Whether it was parked and is tried again: see `state/quarantine`.
+    pub(super) probe: bool,
     pub(super) phase: Phase,
 }
 
@@ -43,6 +45,11 @@ impl Row {
     /// Whether a member has it by this request, and not only had it.
     pub(super) fn is_leased_by(&self, consumer: &ConsumerId, request: u64) -> bool {
         self.request == request && self.holder == *consumer && matches!(self.phase, Phase::Leased(_))
+    }
+
+    /// Whether it is quarantined.
+    pub(super) const fn is_parked(&self) -> bool {
+        matches!(self.phase, Phase::Parked(_))
     }
 
     /// Takes in how far its holder is. Never to the end: only an acknowledgement ends a unit.
@@ -138,7 +145,7 @@ impl Units {
         match phase {
             Phase::Leased(until) => self.leased.insert(until, id),
             Phase::Delayed(due) => self.delayed.insert(due, id),
-            Phase::Parked => {}
+            Phase::Parked(_) => {}
         }
     }
 
@@ -146,7 +153,7 @@ impl Units {
         match phase {
             Phase::Leased(until) => self.leased.remove(until, id),
             Phase::Delayed(due) => self.delayed.remove(due, id),
-            Phase::Parked => {}
+            Phase::Parked(_) => {}
         }
     }
 
@@ -230,7 +237,7 @@ impl Units {
                 row.phase = match row.phase {
                     Phase::Leased(_) => Phase::Leased(lease),
                     Phase::Delayed(_) => Phase::Delayed(wait),
-                    Phase::Parked => Phase::Parked,
+                    Phase::Parked(since) => Phase::Parked(since),
                 };
             });
         }
@@ -238,7 +245,7 @@ impl Units {
 
     /// Invariant 3: each unit is in exactly one index, by its phase.
     pub(super) fn check(&self) -> Result<(), String> {
-        let parked = self.rows.values().filter(|row| row.phase == Phase::Parked).count();
+        let parked = self.rows.values().filter(|row| row.is_parked()).count();
         if self.rows.len() != self.leased.len() + self.delayed.len() + parked {
             return Err("3: a unit is in no index or in two".to_owned());
         }
@@ -246,7 +253,7 @@ impl Units {
             let listed = match row.phase {
                 Phase::Leased(until) => self.leased.contains(until, id),
                 Phase::Delayed(due) => self.delayed.contains(due, id),
-                Phase::Parked => true,
+                Phase::Parked(_) => true,
             };
             if !listed {
                 return Err(format!("3: {id} is not where its phase {:?} says", row.phase));

@@ -54,7 +54,8 @@ type Made = parking_lot::Mutex<std::collections::HashMap<(String, &'static str),
 pub(super) const VERSION: &str = "2";
 
 /// Keys of the whole group, in the order the prelude has them.
-const GROUP_KEYS: [&str; 7] = ["meta", "units", "open", "consumers", "topics", "events", "error-queue"];
+const GROUP_KEYS: [&str; 8] =
+    ["meta", "units", "open", "consumers", "topics", "events", "error-queue", "probe-queue"];
 /// Keys of a topic, likewise.
 const TOPIC_KEYS: [&str; 5] = ["parts", "work-queue", "working-queue", "delay-queue", "idle"];
 

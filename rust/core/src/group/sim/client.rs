@@ -256,9 +256,13 @@ impl Sim {
                     bytes,
                 });
             } else if all_back || (self.faults && self.dice.one_in(15)) || fails {
-                let delay = fails.then(|| Duration::from_millis(self.dice.roll(300)));
+                let delay = fails.then(|| {
+                    let longest = if self.dice.one_in(3) { 6_000 } else { 300 };
+                    Duration::from_millis(self.dice.roll(longest))
+                });
                 let (counts, reason) = (!self.dice.one_in(3), "it throws".into());
-                request.nacks.push(Nack { id, request: claimed_by, end, progress, delay, counts, reason });
+                let request = &mut request.nacks;
+                request.push(Nack { id, request: claimed_by, end, progress, delay, counts, reason });
             } else {
                 if !self.faults || !self.dice.one_in(4) {
                     request.renews.push(Renew { id, request: claimed_by, end, progress });

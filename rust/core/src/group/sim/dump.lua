@@ -1,6 +1,6 @@
 -- Everything there is of a group as text, a line a thing, as GroupState::dump has it. KEYS: the group's. ARGV: the keys' prefix
 
-local META, UNITS, OPEN, CONSUMERS, TOPICS, _, PARKED = unpack(KEYS)
+local META, UNITS, OPEN, CONSUMERS, TOPICS, _, PARKED, PROBES = unpack(KEYS)
 local call, unp, fmt = redis.call, cmsgpack.unpack, string.format
 local out = {}
 local function int(n) return fmt('%.0f', n) end
@@ -23,7 +23,7 @@ for name, t in pairs_of(TOPICS) do
     say('topic', name, hex(t[1]), int(t[2]), int(t[3]), int(t[4]), int(t[5]), table.concat(retired, ','))
     for number, p in pairs_of(ARGV[1] .. 'parts/' .. name) do
         local row = {}
-        for i = 1, 12 do row[i] = int(p[i]) end
+        for i = 1, 14 do row[i] = int(p[i]) end
         say('part', name .. '/' .. number, table.concat(row, ' '))
     end
     list('ring ' .. name, ARGV[1] .. 'work-queue/' .. name)
@@ -31,10 +31,11 @@ for name, t in pairs_of(TOPICS) do
     list('waiting', ARGV[1] .. 'delay-queue/' .. name)
 end
 for id, u in pairs_of(UNITS) do
-    say('unit', id, int(u[1]), int(u[2]), int(u[3]), u[4], int(u[5]), int(u[6]), u[6] == 2 and '-' or int(u[7]))
+    say('unit', id, int(u[1]), int(u[2]), int(u[3]), u[4], int(u[5]), int(u[6]), int(u[7]), int(u[8]))
 end
 for _, id in ipairs(call('ZRANGE', OPEN, 0, -1)) do say('open', id) end
-for _, id in ipairs(call('ZRANGE', PARKED, 0, -1)) do say('parked', id) end
+list('parked', PARKED)
+list('probes', PROBES)
 for id, c in pairs_of(CONSUMERS) do
     say('member', id, int(c[1]), int(c[2]), int(c[3]), table.concat(c[5], ','), table.concat(c[6], ','))
 end

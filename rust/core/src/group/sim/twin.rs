@@ -255,7 +255,7 @@ impl Twin {
     fn dump(&self) -> Vec<String> {
         let script = ::redis::Script::new(include_str!("dump.lua"));
         let mut call = script.prepare_invoke();
-        for key in ["meta", "units", "open", "consumers", "topics", "events", "error-queue"] {
+        for key in ["meta", "units", "open", "consumers", "topics", "events", "error-queue", "probe-queue"] {
             call.key(format!("{}{key}", self.prefix));
         }
         call.arg(&self.prefix);

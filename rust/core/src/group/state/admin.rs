@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::exchange::LONGEST_DELAY;
 use super::{GroupState, Member, Partition, Tp};
-use crate::group::types::{ConsumerId, Event, MemberView, PartitionView, StartAt, UnitId, Unpark};
-use crate::group::units::Phase;
+use crate::group::types::{ConsumerId, Event, MemberView, PartitionView, StartAt};
 
 /// A member not heard of for so many leases is forgotten: it no longer counts when the backlog is shared out.
 const FORGET_AFTER_LEASES: u64 = 2;
@@ -22,12 +21,13 @@ impl GroupState {
         if topic.settled { StartAt::Earliest } else { StartAt::Policy }
     }
 
-    /// Once a second, by anybody: takes back leases, forgets dead members and topics that nobody reads, and mends times that a
+    /// Once a second, by anybody: takes back leases, tries parked units again, forgets dead members and topics that nobody reads, and mends times that a
     /// clock which was set back left too far in the future.
     pub fn tick(&mut self, now: u64) {
         self.mend_clock(now);
         let topics: Vec<Arc<str>> = self.topics.keys().cloned().collect();
         self.reap(now, &topics);
+        self.probe(now);
         let forget = self.settings.lease.saturating_mul(FORGET_AFTER_LEASES);
         let dead = self.members.iter().filter(|(_, member)| member.seen.saturating_add(forget) <= now);
         let dead: Vec<ConsumerId> = dead.map(|(id, _)| Arc::clone(id)).collect();
@@ -57,6 +57,7 @@ impl GroupState {
         }
         self.members.values_mut().for_each(|member| member.seen = member.seen.min(now));
         self.units.not_later(latest, now + LONGEST_DELAY);
+        self.mend_probes(now);
     }
 
     /// A member goes: what it holds is free at once, from where it was last reported, and that was no attempt.
@@ -85,32 +86,6 @@ impl GroupState {
             self.settle(tp);
         }
         changed.len()
-    }
-
-    /// Delivers the parked units of a partition again, with all attempts, or gives them up. Returns how many there were.
-    pub fn unpark(&mut self, now: u64, topic: &Arc<str>, partition: i32, what: Unpark) -> usize {
-        let tp: Tp = (Arc::clone(topic), partition);
-        if !self.partitions.contains_key(&tp) {
-            return 0;
-        }
-        let parked = |id: &UnitId| self.units.get(id).is_some_and(|row| row.phase == Phase::Parked);
-        let ids: Vec<UnitId> = self.units.of(&tp).into_iter().filter(parked).collect();
-        for id in &ids {
-            match what {
-                Unpark::Discard => self.forget(id),
-                Unpark::Retry => {
-                    self.units.update(id, |row| {
-                        row.attempt = 0;
-                        row.phase = Phase::Delayed(now);
-                    });
-                    let p = self.partition(&tp);
-                    p.parked -= 1;
-                    p.in_flight += 1;
-                }
-            }
-        }
-        self.settle(&tp);
-        ids.len()
     }
 
     /// All topics, in no order.

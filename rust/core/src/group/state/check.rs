@@ -43,7 +43,7 @@ impl GroupState {
             }
             position = row.end;
             match row.phase {
-                Phase::Parked => parked += 1,
+                Phase::Parked(_) => parked += 1,
                 Phase::Delayed(due) => {
                     in_flight += 1;
                     may_go.push(due != HELD);

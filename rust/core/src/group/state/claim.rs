@@ -93,6 +93,7 @@ impl GroupState {
             attempt: 1,
             holder: Arc::clone(&request.consumer),
             request: request.request,
+            probe: false,
             phase: Phase::Leased(deadline),
         };
         self.units.insert(id.clone(), row);

@@ -32,11 +32,15 @@ impl GroupState {
             let (epoch, in_flight, parked, paused) =
                 (p.leader_epoch, p.in_flight, p.parked, u8::from(p.paused));
             let (weight, served, listed) = (p.weight, p.served, p.listed.unwrap_or(-1));
+            let (probe_at, probes) = (p.probe_at, p.probes);
             out.push(format!(
                 "part {topic}/{partition} {} {} {low} {start} {generation} {epoch} {in_flight} {parked} {paused} {weight} \
-                 {served} {listed}",
+                 {served} {listed} {probe_at} {probes}",
                 p.cursor, p.high_watermark
             ));
+            if parked > 0 {
+                out.push(format!("probes {topic}/{partition} {probe_at}"));
+            }
             if listed >= 0 {
                 out.push(format!("ring {topic} {partition} {served}"));
             }
@@ -46,11 +50,12 @@ impl GroupState {
                 let (phase, time, list) = match row.phase {
                     Phase::Delayed(due) => (0, due.to_string(), format!("waiting {name} {due}")),
                     Phase::Leased(until) => (1, until.to_string(), format!("leased {name} {until}")),
-                    Phase::Parked => (2, "-".to_owned(), format!("parked {name}")),
+                    Phase::Parked(since) => (2, since.to_string(), format!("parked {name} {since}")),
                 };
-                let (attempt, holder, request) = (row.attempt, &row.holder, row.request);
+                let (attempt, holder, request, probe) =
+                    (row.attempt, &row.holder, row.request, u8::from(row.probe));
                 out.push(format!(
-                    "unit {name} {} {} {attempt} {holder} {request} {phase} {time}",
+                    "unit {name} {} {} {attempt} {holder} {request} {phase} {time} {probe}",
                     row.progress, row.end
                 ));
                 out.push(list);

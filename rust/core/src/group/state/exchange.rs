@@ -88,8 +88,12 @@ impl GroupState {
             Some(row) if !row.belongs_to(consumer, ack.request, ack.end) => return Outcome::Fenced,
             Some(_) => {}
         }
+        let probe = self.units.get(&ack.id).is_some_and(|row| row.probe);
         self.forget(&ack.id);
         let tp = ack.id.tp();
+        if probe {
+            self.probe_succeeded(&tp);
+        }
         let p = self.partition(&tp);
         if ack.leader_epoch == p.leader_epoch {
             p.high_watermark = p.high_watermark.max(ack.high_watermark);
@@ -150,9 +154,12 @@ impl GroupState {
         let (unit, reason) = (id.clone(), Arc::clone(&nack.reason));
         self.event(Event::Nacked { unit, consumer: Arc::clone(consumer), reason });
         let row = self.units.get(id).expect("invariant: the caller has looked");
-        let (progress, end, attempt) = (row.progress, row.end, row.attempt);
+        let (progress, end, attempt, probe) = (row.progress, row.end, row.attempt, row.probe);
         self.units.update(id, |row| row.request = 0);
-        if !nack.counts || attempt < self.settings.max_attempts {
+        if probe {
+            // Back to where it was, at once: in an ordered group it would else keep others waiting.
+            self.probe_failed(&id.tp());
+        } else if !nack.counts || attempt < self.settings.max_attempts {
             self.units.update(id, |row| {
                 row.attempt = if nack.counts { attempt } else { attempt.saturating_sub(1) };
                 row.phase = Phase::Delayed(now + delay);
@@ -170,7 +177,9 @@ impl GroupState {
         match self.units.get(&renew.id) {
             None => return Outcome::Gone,
             Some(row) if !row.belongs_to(consumer, renew.request, renew.end) => return Outcome::Fenced,
-            Some(row) if matches!(row.phase, Phase::Parked | Phase::Delayed(HELD)) => return Outcome::Fenced,
+            Some(row) if matches!(row.phase, Phase::Parked(_) | Phase::Delayed(HELD)) => {
+                return Outcome::Fenced;
+            }
             Some(_) => {}
         }
         let deadline = now + self.settings.lease;
@@ -202,7 +211,10 @@ impl GroupState {
     fn expired(&mut self, now: u64, id: &UnitId, attempt: u32) {
         let due = Phase::Delayed(now + self.backoff(attempt));
         let row = self.units.get(id).expect("invariant: callers name a unit that is there");
-        let (progress, end) = (row.progress, row.end);
+        let (progress, end, probe) = (row.progress, row.end, row.probe);
+        if probe {
+            self.probe_failed(&id.tp());
+        }
         if attempt < self.settings.max_attempts {
             // Holder and request stay: a late acknowledgement is taken as long as nobody else has the unit.
             self.units.update(id, |row| row.phase = due);
@@ -244,36 +256,10 @@ impl GroupState {
         } else {
             p.in_flight += 1;
             let rest = UnitId { carved_at: at, ..id.clone() };
-            let row = Row { progress: at, end, attempt, holder: "".into(), request: 0, phase };
+            let (holder, request, probe) = ("".into(), 0, false);
+            let row = Row { progress: at, end, attempt, holder, request, probe, phase };
             self.units.insert(rest, row);
         }
         self.event(Event::Split { unit: id.clone(), at });
-    }
-
-    /// A unit is not delivered any more, until somebody unparks it. A partition takes so many and no more: then its failing
-    /// units are tried again and again, slowly.
-    fn park(&mut self, now: u64, id: &UnitId) {
-        let tp = id.tp();
-        let p = self.partition(&tp);
-        if p.parked == PARKED_PER_PARTITION {
-            self.units.update(id, |row| {
-                row.request = 0;
-                row.phase = Phase::Delayed(now + LONGEST_BACKOFF);
-            });
-            return;
-        }
-        p.in_flight -= 1;
-        p.parked += 1;
-        let full = p.parked == PARKED_PER_PARTITION;
-        self.units.update(id, |row| {
-            row.phase = Phase::Parked;
-            row.request = 0;
-        });
-        let row = self.units.get(id).expect("invariant: it was updated above");
-        let (from, to) = (row.progress, row.end);
-        self.event(Event::Parked { unit: id.clone(), from, to });
-        if full {
-            self.event(Event::Blocked { topic: tp.0, partition: tp.1, parked: PARKED_PER_PARTITION });
-        }
     }
 }

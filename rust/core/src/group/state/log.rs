@@ -67,7 +67,7 @@ impl GroupState {
         if raised && p.parked > 0 {
             for id in self.units.of(tp) {
                 let row = self.units.get(&id).expect("invariant: the index names units that are there");
-                if row.phase == Phase::Parked && row.end <= log_start {
+                if row.is_parked() && row.end <= log_start {
                     let (from, to) = (row.progress, row.end);
                     self.forget(&id);
                     self.lose(tp, from, to);
@@ -97,7 +97,7 @@ impl GroupState {
             if row.progress >= cut {
                 self.forget(&id);
             } else if row.end > cut {
-                let parked = row.phase == Phase::Parked;
+                let parked = row.is_parked();
                 self.units.update(&id, |row| {
                     row.end = cut;
                     row.request = 0;
@@ -153,6 +153,8 @@ impl GroupState {
             weight: 0,
             served: 0,
             listed: None,
+            probe_at: 0,
+            probes: 1,
         };
         self.partitions.insert(tp.clone(), fresh);
         self.open_gaps(&tp, &start.done);
@@ -174,7 +176,8 @@ impl GroupState {
                 p.in_flight += 1;
                 let id = UnitId { topic: Arc::clone(&tp.0), partition: tp.1, carved_at: cursor };
                 let (phase, holder) = (Phase::Delayed(0), "".into());
-                let row = Row { progress: cursor, end: *from, attempt: 0, holder, request: 0, phase };
+                let (attempt, request, probe) = (0, 0, false);
+                let row = Row { progress: cursor, end: *from, attempt, holder, request, probe, phase };
                 self.units.insert(id, row);
             }
         }

@@ -7,7 +7,8 @@
 //! * `exchange` - a member's round: acknowledgements, refusals, renewals, expired leases;
 //! * `claim` - who gets which unit, and how large it is;
 //! * `log` - what is learned of partitions' logs: start, high watermark, truncation, retention, seeks, commits;
-//! * `admin` - members and topics that go, pause, parked units, clock sanity, views;
+//! * `quarantine` - units that failed too often, and how they are tried again;
+//! * `admin` - members and topics that go, pause, clock sanity, views;
 //! * `check` - the invariants.
 //!
 //! Memory is O(topics + partitions + members + units in flight). A step costs O(log n) per unit it touches; nothing scans
@@ -20,6 +21,7 @@ mod claim;
 mod dump;
 mod exchange;
 mod log;
+mod quarantine;
 #[cfg(test)]
 mod tests;
 
@@ -59,6 +61,9 @@ struct Partition {
     served: u64,
     /// What it adds to its topic's backlog: `high_watermark - cursor` while it stands in the ring, `None` while it does not.
     listed: Option<i64>,
+    /// When parked units are tried again, while there are any, and how many then.
+    probe_at: u64,
+    probes: u32,
 }
 
 /// What is kept of a topic, whether it exists or not.
@@ -174,7 +179,7 @@ impl GroupState {
     fn forget(&mut self, id: &UnitId) {
         if let Some(row) = self.units.remove(id) {
             let p = self.partition(&id.tp());
-            if row.phase == Phase::Parked { p.parked -= 1 } else { p.in_flight -= 1 }
+            if row.is_parked() { p.parked -= 1 } else { p.in_flight -= 1 }
         }
     }
 

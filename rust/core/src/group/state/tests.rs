@@ -1,9 +1,11 @@
 //! Single rules of the state machine, one test each. Whatever happens in between is tested by `group::sim`.
 
+mod quarantine;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::GroupState;
+use super::{GroupState, PARKED_PER_PARTITION};
 use crate::config::{Config, Ordering};
 use crate::group::types::*;
 use crate::wire::Uuid;
@@ -196,40 +198,6 @@ fn take(state: &mut GroupState, who: &str, number: u64) -> Unit {
 }
 
 #[test]
-fn a_record_that_always_fails_is_parked_alone_after_its_last_attempt() {
-    let mut state = with_backlog(GroupSettings { max_attempts: 3, consume_step: 10, ..settings() }, 1, 10);
-    for attempt in 1..=3 {
-        let unit = take(&mut state, "a", u64::from(attempt));
-        assert_eq!(unit.attempt, attempt, "{unit:?}");
-        assert_eq!(refuse(&mut state, "a", &unit, 4, Some(0)), Outcome::Done);
-    }
-    let parked: Vec<_> = state.take_events();
-    let parked = parked
-        .iter()
-        .find_map(|e| if let Event::Parked { from, to, .. } = e { Some((*from, *to)) } else { None });
-    assert_eq!(parked, Some((4, 5)));
-    let rest = take(&mut state, "a", 4);
-    assert_eq!((rest.start, rest.end, rest.attempt), (5, 10, 1));
-    let mut done = says("a");
-    done.acks.push(ack(&rest));
-    state.exchange(0, &done);
-    // The parked record holds the low watermark until an operator decides.
-    assert_eq!((view(&state).low_watermark, view(&state).cursor, view(&state).parked), (4, 10, 1));
-    assert_eq!(state.unpark(0, &topic(), 0, Unpark::Retry), 1);
-    let again = take(&mut state, "a", 5);
-    assert_eq!((again.start, again.end, again.attempt), (4, 5, 1));
-    let mut unit = again;
-    for number in 6..8 {
-        refuse(&mut state, "a", &unit, 4, Some(0));
-        unit = take(&mut state, "a", number);
-    }
-    refuse(&mut state, "a", &unit, 4, Some(0));
-    assert_eq!((view(&state).parked, state.unpark(0, &topic(), 0, Unpark::Discard)), (1, 1));
-    assert_eq!((view(&state).low_watermark, view(&state).in_flight), (10, 0));
-    state.check().unwrap();
-}
-
-#[test]
 fn records_that_fail_once_each_do_not_add_up() {
     let mut state = with_backlog(GroupSettings { max_attempts: 2, consume_step: 10, ..settings() }, 1, 10);
     for (number, failing) in (1..).zip([2, 4, 6, 8]) {
@@ -254,48 +222,6 @@ fn a_release_is_no_attempt_and_goes_back_to_the_cursor() {
     assert_eq!((view(&state).cursor, view(&state).in_flight, view(&state).low_watermark), (3, 0, 3));
     assert_eq!(refuse(&mut state, "a", &first, 3, None), Outcome::Gone);
     assert_eq!(claim(&mut state, "b", 1, 1)[0].attempt, 1);
-}
-
-/// Says that the record at `progress` failed, and that nothing tells whether it is at fault.
-fn fail_uncounted(state: &mut GroupState, now: u64, unit: &Unit, progress: i64, delay: u64) {
-    let mut request = says("a");
-    request.nacks.push(Nack { counts: false, ..nack(unit, progress, Some(delay)) });
-    assert_eq!(state.exchange(now, &request).nacks, [Outcome::Done]);
-    state.check().unwrap();
-}
-
-#[test]
-fn an_attempt_that_does_not_count_is_not_used_up_and_waits() {
-    let mut state = with_backlog(GroupSettings { max_attempts: 2, consume_step: 10, ..settings() }, 1, 10);
-    let mut now = 0;
-    for number in 1..=20 {
-        let mut request = ExchangeRequest::new("a".into(), number, vec![topic()]);
-        (request.want, request.least_records) = (1, u32::MAX);
-        let unit = state.exchange(now, &request).units.remove(0);
-        assert_eq!((unit.start, unit.end, unit.attempt), (if number == 1 { 0 } else { 4 }, 10, 1));
-        fail_uncounted(&mut state, now, &unit, 4, 500);
-        assert_eq!(state.claimable(now + 499, &[topic()]), 0);
-        now += 500;
-    }
-    assert!(!state.take_events().iter().any(|e| matches!(e, Event::Parked { .. } | Event::Split { .. })));
-    // Those that count are two, as ever.
-    for number in 21..=22 {
-        let mut request = ExchangeRequest::new("a".into(), number, vec![topic()]);
-        request.want = 1;
-        let unit = state.exchange(now, &request).units.remove(0);
-        refuse(&mut state, "a", &unit, 4, Some(0));
-    }
-    assert_eq!(view(&state).parked, 1);
-}
-
-#[test]
-fn a_unit_that_waits_uncounted_is_not_swept_up_by_a_release_behind_it() {
-    let mut state = with_backlog(GroupSettings { consume_step: 10, ..settings() }, 1, 20);
-    let (first, second) = (take(&mut state, "a", 1), take(&mut state, "a", 2));
-    fail_uncounted(&mut state, 0, &first, first.start, 60_000);
-    refuse(&mut state, "a", &second, second.start, None);
-    assert_eq!((view(&state).cursor, view(&state).in_flight), (first.end, 1), "the second alone is back");
-    assert_eq!(take(&mut state, "a", 3).start, second.start, "the first still waits");
 }
 
 #[test]
@@ -446,30 +372,6 @@ fn a_clock_that_was_set_back_does_not_make_leases_longer() {
     state.exchange(10_000_000, &request);
     state.tick(1_000);
     assert_eq!(state.next_event(1_000, &[topic()]), 1_000 + state.settings().lease);
-    state.check().unwrap();
-}
-
-#[test]
-fn retention_takes_parked_records_and_reports_them() {
-    let mut state = with_backlog(GroupSettings { max_attempts: 1, consume_step: 10, ..settings() }, 1, 10);
-    let unit = take(&mut state, "a", 1);
-    refuse(&mut state, "a", &unit, 2, Some(0));
-    state.take_events();
-    let fact = |log_start| Publish {
-        topic: topic(),
-        partition: 0,
-        topic_id: Uuid::default(),
-        leader_epoch: 0,
-        high_watermark: 10,
-        log_start,
-        epoch_end: None,
-    };
-    assert_eq!(state.publish(&[fact(2)], 1), [Published::Done]);
-    assert_eq!(view(&state).parked, 1);
-    assert_eq!(state.publish(&[fact(3)], 1), [Published::Done]);
-    assert_eq!((view(&state).parked, state.lost()), (0, 1));
-    assert_eq!(state.publish(&[fact(8)], 1), [Published::Lost { from: 3, to: 8 }]);
-    assert_eq!((view(&state).cursor, state.lost()), (8, 6));
     state.check().unwrap();
 }
 

@@ -66,6 +66,8 @@ for _ = 1, acks do
     elseif not belongs(u, consumer, rq, stop) then say(FENCED)
     else
         forget(u)
+        -- It was tried again after it had been parked: twice as many the next time.
+        if u.probe == 1 then part(u.pid).probes = min(2 * part(u.pid).probes, PARKED_PER_PARTITION) end
         acknowledged(part(u.pid), high, epoch, records, bytes)
         say(DONE)
     end
@@ -75,11 +77,15 @@ end
 local function refused(u, delay, counts, reason)
     event('e', 'nacked', 'u', u.id, 'c', consumer, 'r', reason)
     u.request = 0
-    if not counts then
+    if u.probe == 1 then
+        -- Back to where it was, at once: in an ordered group it would else keep others waiting.
+        part(u.pid).probes = 1
+    elseif not counts then
         u.attempt = max(u.attempt - 1, 0)
         return wait_until(u, now + min(delay, LONGEST_DELAY))
+    elseif u.attempt < max_attempts then
+        return wait_until(u, now + min(delay, LONGEST_DELAY))
     end
-    if u.attempt < max_attempts then return wait_until(u, now + min(delay, LONGEST_DELAY)) end
     -- It is known which record fails: the others need not suffer with it.
     if u.stop - u.progress > 1 and part(u.pid).parked < PARKED_PER_PARTITION then cut(u, u.progress + 1, 0, now) end
     park(u)

@@ -46,7 +46,7 @@ for _ = 1, arg() do
     if known and not part(pid) then
         local p = {pid = pid, topic = name, number = number, cursor = start, high = max(high, start), low = start,
             start = log_start, generation = nonce, epoch = epoch, in_flight = 0, parked = 0, paused = 0, weight = 0, served = 0,
-            listed = -1, ring = false, moved = true}
+            listed = -1, ring = false, moved = true, probe_at = 0, probes = 1, queued = false}
         parts[pid] = p
         -- What is not done before the last that is done is a unit for each gap.
         for _ = 1, done do

@@ -6,7 +6,7 @@
 -- `flush` writes all the rest, in the end.
 --
 -- All keys are declared and share one hash tag:
---   1 meta 2 units 3 open 4 consumers 5 topics 6 events 7 error-queue, then for each topic named in ARGV:
+--   1 meta 2 units 3 open 4 consumers 5 topics 6 events 7 error-queue 8 probe-queue, then for each topic named in ARGV:
 --   parts/<topic> work-queue/<topic> working-queue/<topic> delay-queue/<topic> idle/<topic>
 -- ARGV: one msgpack array, which is read five times as fast as texts: version, incarnation, clock (0: Redis's; others are for
 -- simulations), {topics}, then the script's own.
@@ -16,13 +16,14 @@
 -- Numbers are doubles: offsets above 2^53 are refused by the caller. They become text by '%d' alone, which is exact up to there;
 -- `..` would round them to 14 digits.
 
-local META, UNITS, OPEN, CONSUMERS, TOPICS, EVENTS, PARKED_UNITS = unpack(KEYS, 1, 7)
+local META, UNITS, OPEN, CONSUMERS, TOPICS, EVENTS, PARKED_UNITS, PROBES = unpack(KEYS, 1, 8)
 local call, pack, unp, fmt = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format
 local floor, min, max = math.floor, math.min, math.max
 
 local HELD = 2 ^ 52                     -- due never, see hold_back
 local PARKED_PER_PARTITION = 1024
 local LONGEST_BACKOFF, LONGEST_DELAY = 60000, 24 * 3600000
+local PROBE_EVERY = 60000
 local REAP_AT_ONCE = 16
 local WAKE_AT_ONCE = 64
 local NO_ID = string.rep('\0', 16)
@@ -52,7 +53,7 @@ local turns = tonumber(m[7])
 
 local names, keys = A[4], {}
 for i, name in ipairs(names) do
-    local k = 3 + 5 * i
+    local k = 4 + 5 * i
     keys[name] = {parts = KEYS[k], ring = KEYS[k + 1], leased = KEYS[k + 2], waiting = KEYS[k + 3], idle = KEYS[k + 4]}
 end
 
@@ -109,10 +110,12 @@ local parts, changed_parts = {}, {}
 
 local function read_part(pid, name, number, row)
     if not row then parts[pid] = false; return false end
-    local cursor, high, low, start, generation, epoch, in_flight, parked, paused, weight, served, listed = unp(row)
+    local cursor, high, low, start, generation, epoch, in_flight, parked, paused, weight, served, listed, probe_at, probes =
+        unp(row)
     local p = {pid = pid, topic = name, number = number, cursor = cursor, high = high, low = low, start = start,
         generation = generation, epoch = epoch, in_flight = in_flight, parked = parked, paused = paused, weight = weight,
-        served = served, listed = listed, ring = listed >= 0 and served, changed = false, moved = false}
+        served = served, listed = listed, ring = listed >= 0 and served, changed = false, moved = false,
+        probe_at = probe_at, probes = probes, queued = parked > 0 and probe_at}
     parts[pid] = p
     return p
 end
@@ -148,10 +151,10 @@ end
 
 local function read_unit(id, row)
     if not row then units[id] = false; return false end
-    local progress, stop, attempt, holder, request, phase, time = unp(row)
+    local progress, stop, attempt, holder, request, phase, time, probe = unp(row)
     local pid = string.sub(id, 1, -18)
     local u = {id = id, pid = pid, progress = progress, stop = stop, attempt = attempt,
-        holder = holder, request = request, phase = phase, time = time}
+        holder = holder, request = request, phase = phase, time = time, probe = probe}
     u.list, u.score = list_of(u), time
     units[id] = u
     return u
@@ -177,7 +180,7 @@ end
 local function new_unit(p, carved_at, stop, attempt, holder, request, phase, time)
     local id = p.pid .. '@' .. fmt('%016d', carved_at)
     local u = {id = id, pid = p.pid, progress = carved_at, stop = stop, attempt = attempt, holder = holder,
-        request = request, phase = phase, time = time}
+        request = request, phase = phase, time = time, probe = 0}
     units[id] = u
     touch(u)
     return u
@@ -222,7 +225,7 @@ local function sync()
         else
             local list = list_of(u)
             rows[#rows + 1] = u.id
-            rows[#rows + 1] = pack(u.progress, u.stop, u.attempt, u.holder, u.request, u.phase, u.time)
+            rows[#rows + 1] = pack(u.progress, u.stop, u.attempt, u.holder, u.request, u.phase, u.time, u.probe)
             if not u.list then
                 opened[#opened + 1] = 0
                 opened[#opened + 1] = u.id
@@ -331,12 +334,17 @@ local function flush()
     for i = 1, #changed_parts do
         local p = changed_parts[i]
         p.changed = false
+        local queued = p.parked > 0 and not p.removed and p.probe_at
+        if queued ~= p.queued then
+            if queued then call('ZADD', PROBES, queued, p.pid) else call('ZREM', PROBES, p.pid) end
+            p.queued = queued
+        end
         if p.removed then
             put(gone, keys[p.topic].parts, p.number)
         else
             if p.moved then p.low = low_watermark(p); p.moved = false end
             put(rows, keys[p.topic].parts, p.number, pack(p.cursor, p.high, p.low, p.start, p.generation, p.epoch, p.in_flight,
-                p.parked, p.paused, p.weight, p.served, p.listed))
+                p.parked, p.paused, p.weight, p.served, p.listed, p.probe_at, p.probes))
         end
     end
     changed_parts = {}
@@ -418,23 +426,33 @@ local function cut(u, stop, attempt, due)
     event('e', 'split', 'u', u.id, 'at', int(stop))
 end
 
--- A unit is not delivered any more, until somebody unparks it. A partition takes so many and no more: then its failing units are
--- tried again and again, slowly.
+-- A unit is not delivered any more, until it is its turn to be tried again or somebody unparks it. A partition takes so many and no
+-- more: then its failing units are tried again and again, slowly.
 local function park(u)
     local p = part(u.pid)
     u.request = 0
     if p.parked == PARKED_PER_PARTITION then return wait_until(u, now + LONGEST_BACKOFF) end
+    if p.parked == 0 then p.probe_at, p.probes = now + PROBE_EVERY, 1 end
     p.in_flight, p.parked = p.in_flight - 1, p.parked + 1
-    u.phase, u.time = PARKED, now
+    u.phase, u.time, u.probe = PARKED, now, 0
     touch(u)
     event('e', 'parked', 'u', u.id, 'from', int(u.progress), 'to', int(u.stop))
     if p.parked == PARKED_PER_PARTITION then event('e', 'blocked', 'p', p.pid, 'parked', p.parked) end
+end
+
+-- A parked unit waits for delivery again. The caller settles.
+local function unparked(u, attempt)
+    local p = part(u.pid)
+    u.attempt = attempt
+    p.parked, p.in_flight = p.parked - 1, p.in_flight + 1
+    wait_until(u, now)
 end
 
 -- A unit whose holder fell silent waits for its next delivery. After too many it is cut in halves, so that the record that kills
 -- its readers is found; a unit of one record is parked.
 local function expired(u)
     local due = now
+    if u.probe == 1 then part(u.pid).probes = 1 end
     if u.attempt >= 2 then due = now + min(retry_backoff * 2 ^ min(u.attempt - 2, 16), LONGEST_BACKOFF) end
     if u.attempt < max_attempts then
         -- Holder and request stay: a late acknowledgement is taken as long as nobody else has the unit.

@@ -1,6 +1,7 @@
 -- Once a second, by anybody, with all topics: mends times that a clock which was set back left too far in the future, takes back
--- leases, forgets dead members and topics that nobody reads.  Reply: OK
+-- leases, tries parked units again, forgets dead members and topics that nobody reads.  Reply: OK
 
+local PROBED_AT_ONCE = 16
 local TOPIC_KEPT = 7 * 24 * 3600000     -- as long as brokers keep offsets
 
 local function mend(list, latest, below)
@@ -21,7 +22,41 @@ mend('leased', latest, '+inf')
 mend('waiting', now + LONGEST_DELAY, '(' .. int(HELD))
 local organised = m[8] == '' and m[9] or int(min(tonumber(m[9]), latest))
 call('HSET', META, 'last', int(min(tonumber(m[5]), now)), 'grace', int(grace), 'organised', organised)
+for _, pid in ipairs(call('ZRANGEBYSCORE', PROBES, '(' .. int(now + PROBE_EVERY), '+inf')) do
+    local p = keys[string.match(pid, '^(.*)/%d+$')] and part(pid)
+    if p then
+        p.probe_at = now + PROBE_EVERY
+        write(p)
+    end
+end
 reap(names, grace)
+
+-- Gives out parked units of the partitions whose time has come, the longest parked first. Not while earlier ones are not over, or in
+-- an outage there would be one more every minute; nor of a paused partition.
+local function probe(p)
+    p.probe_at = now + PROBE_EVERY
+    write(p)
+    if p.paused == 1 then return end
+    local parked = {}
+    for _, u in ipairs(units_of(p)) do
+        if u.probe == 1 then return end
+        if u.phase == PARKED then parked[#parked + 1] = u end
+    end
+    table.sort(parked, function(a, b)
+        if a.time ~= b.time then return a.time < b.time end
+        return a.id < b.id
+    end)
+    for i = 1, min(p.probes, #parked) do
+        local u = parked[i]
+        u.probe = 1
+        unparked(u, max_attempts - 1)
+    end
+    settle(p)
+end
+for _, pid in ipairs(call('ZRANGEBYSCORE', PROBES, '-inf', now, 'LIMIT', 0, PROBED_AT_ONCE)) do
+    local p = keys[string.match(pid, '^(.*)/%d+$')] and part(pid)
+    if p then probe(p) end
+end
 
 local ids = call('HKEYS', CONSUMERS)
 for _, id in ipairs(ids) do

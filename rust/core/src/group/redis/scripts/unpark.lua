@@ -7,9 +7,7 @@ if p then
         if u.phase == PARKED then
             count = count + 1
             if again then
-                u.attempt = 0
-                p.parked, p.in_flight = p.parked - 1, p.in_flight + 1
-                wait_until(u, now)
+                unparked(u, 0)
             else
                 forget(u)
             end
