@@ -35,8 +35,8 @@ const UNCOUNTED_MOST: u32 = 15;
 pub(super) enum Fault {
     /// The application failed on a record, or held it for too long.
     Handler,
-    /// Its data cannot be read: that says nothing of the handler, and counts.
-    Data,
+    /// Its data up to there cannot be read, which was tried twice. That says nothing of the handler.
+    Data { through: i64 },
 }
 
 /// A failure of a unit at its first record that is not handled.
@@ -52,6 +52,8 @@ pub(super) struct Failure {
 #[derive(Debug, Clone)]
 pub(super) struct Verdict {
     pub(super) counts: bool,
+    /// What is before it is put aside at once.
+    pub(super) through: Option<i64>,
     pub(super) delay: Duration,
     pub(super) reason: Arc<str>,
 }
@@ -162,7 +164,10 @@ impl<B: Extent> State<B> {
     pub(super) fn judge(&mut self, held: &Held<B>, from: i64, failure: Failure) -> Verdict {
         let Failure { fault, delay, reason } = failure;
         let (counts, uncounted) = match fault {
-            Fault::Data => (true, 0),
+            Fault::Data { through } => {
+                let (delay, through) = (self.limits.retry_backoff, Some(through));
+                return Verdict { counts: true, through, delay, reason };
+            }
             Fault::Handler => {
                 let handled = self.handled();
                 self.failing.failed((held.tp.clone(), from), handled, &reason)
@@ -171,7 +176,7 @@ impl<B: Extent> State<B> {
         let doublings = (held.unit.attempt.saturating_sub(1) + uncounted).min(16);
         let least = if self.failing.is_probing() { PROBE_BACKOFF } else { Duration::ZERO };
         let backoff = (self.limits.retry_backoff * 2u32.pow(doublings)).min(BACKOFF_MOST).max(least);
-        Verdict { counts, delay: delay.unwrap_or(backoff), reason }
+        Verdict { counts, through: None, delay: delay.unwrap_or(backoff), reason }
     }
 
     /// How many units a consumer may claim whose handler fails on everything: one, when it is time and the last probe is over.

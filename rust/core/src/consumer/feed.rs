@@ -1,5 +1,6 @@
 //! What is known of one partition, and when it may be asked again: the fetch side's bookkeeping, without I/O.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::cache::{Cache, Extent};
@@ -10,6 +11,8 @@ const BACKOFF_MOST: Duration = Duration::from_secs(1);
 /// How long a partition is read from its leader after a replica near by has failed: doubling.
 const LEADER_ONLY_FIRST: Duration = Duration::from_secs(5);
 const LEADER_ONLY_MOST: Duration = Duration::from_secs(300);
+/// Places that could not be read which are remembered of a partition.
+const SUSPECTS: usize = 64;
 
 /// One partition as this consumer sees it.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(super) struct Feed<B> {
     pub(super) largest: usize,
     failures: u32,
     not_before: Option<Instant>,
+    /// Where what was fetched could not be read, and was fetched once more; the oldest is forgotten first.
+    suspects: VecDeque<i64>,
 }
 
 impl<B> Default for Feed<B> {
@@ -60,6 +65,7 @@ impl<B> Default for Feed<B> {
             largest: 0,
             failures: 0,
             not_before: None,
+            suspects: VecDeque::new(),
         }
     }
 }
@@ -113,6 +119,20 @@ impl<B: Extent> Feed<B> {
     /// Estimated bytes of `offsets` offsets; `None` while nothing is known.
     pub(super) fn estimate(&self, offsets: i64) -> Option<usize> {
         (self.bytes_per_offset > 0.0).then_some((self.bytes_per_offset * offsets as f64) as usize)
+    }
+
+    /// What was fetched at `position` cannot be read. Says whether it is to be fetched once more: it may have been damaged on its way.
+    pub(super) fn is_suspect(&mut self, position: i64) -> bool {
+        self.cache.clear();
+        if let Some(at) = self.suspects.iter().position(|suspect| *suspect == position) {
+            self.suspects.remove(at);
+            return false;
+        }
+        if self.suspects.len() == SUSPECTS {
+            self.suspects.pop_front();
+        }
+        self.suspects.push_back(position);
+        true
     }
 
     /// Notes a failure: this partition is left alone for a while.

@@ -21,7 +21,7 @@ use crate::cluster::{Isolation, Leader, Purpose};
 use crate::log_rate;
 use crate::net::CallError;
 use crate::wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
-use crate::wire::records::Batches;
+use crate::wire::records::{Batch, Batches};
 use crate::wire::{ErrorCode, Operation, Treatment, Uuid};
 
 /// What a broker may wait with the answer to a unit's fetch. The records are there, so it does not, unless its high
@@ -102,8 +102,8 @@ pub(super) struct Part {
     /// Where reading ends for now: the last stable offset where only committed records are read.
     pub(super) high_watermark: i64,
     pub(super) log_start: i64,
-    /// Why the batch at the wanted position cannot be read.
-    pub(super) broken: Option<String>,
+    /// Why the batch at the wanted position cannot be read, and where it ends, if that is known.
+    pub(super) broken: Option<(String, Option<i64>)>,
     /// The replica that should be asked instead.
     pub(super) replica: Option<i32>,
     /// The answer named a leader that was not known (KIP-951).
@@ -215,31 +215,41 @@ pub(super) fn sort_answer(
 
 /// What the answer says of a partition, which was the `first` of the request or not.
 fn read(want: &Want, first: bool, data: PartitionData, isolation: Isolation, charge: &Arc<Charge>) -> Part {
-    let mut pieces = Vec::new();
     let mut broken = None;
     let mut aborted = Aborted::new(data.aborted_transactions);
-    let batches = Batches::new(data.records.unwrap_or_default());
+    let mut batches = Batches::new(data.records.unwrap_or_default());
     // Of the first partition a broker sends at least one batch whole, however large (KIP-74). A length that is wrong would
     // else be asked for without end: no checksum covers it.
     if first && batches.remaining() > 0 && batches.clone().next().is_none() {
-        broken = Some(format!(
+        let reason = format!(
             "the batch at offset {} is cut off: its length is wrong, or the broker sent {} bytes and no whole batch",
             want.position,
             batches.remaining()
-        ));
+        );
+        broken = Some((reason, batches.claimed_end()));
     }
-    for batch in batches {
+    let mut pieces = Vec::new();
+    // The last one, until it is known where the next begins.
+    let mut last: Option<(Batch, bool)> = None;
+    while let Some(batch) = batches.next() {
+        let end = batch.as_ref().ok().map(Batch::next_offset);
         match batch.and_then(|batch| Ok((aborted.next(&batch)?, batch))) {
             Ok((aborted, batch)) if batch.next_offset() > want.position => {
-                pieces.push(Piece::new(batch, aborted, charge));
+                let after = batch.base_offset();
+                if let Some((batch, aborted)) = last.replace((batch, aborted)) {
+                    pieces.push(Piece::new(batch, Some(after), aborted, charge));
+                }
             }
             Ok(_) => {}
             Err(error) => {
                 // What lies before it is good; the next fetch meets it at its first position.
-                broken = pieces.is_empty().then(|| error.to_string());
+                broken = last.is_none().then(|| (error.to_string(), end.or(batches.behind_error())));
                 break;
             }
         }
+    }
+    if let Some((batch, aborted)) = last {
+        pieces.push(Piece::new(batch, None, aborted, charge));
     }
     Part {
         want: want.clone(),
@@ -277,10 +287,7 @@ async fn take(shared: &Arc<Shared>, part: Part) {
             shared.with(|state| state.sent_to_replica(&want, node, now));
         }
         Treatment::Done => match part.broken {
-            Some(reason) => {
-                log(&want.tp, &reason);
-                shared.with(|state| state.broken(&want, reason.into(), now));
-            }
+            Some((reason, end)) => shared.with(|state| state.broken(&want, end, &reason, now)),
             None => {
                 if !shared.with(|state| state.fetched(&want, part.pieces, part.high_watermark, now)) {
                     shared.cluster.request_refresh(&want.tp.topic);

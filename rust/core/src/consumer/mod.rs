@@ -34,6 +34,7 @@ mod failing;
 mod feed;
 mod fetch;
 mod foreign;
+mod glance;
 mod known;
 mod message;
 mod mirror;

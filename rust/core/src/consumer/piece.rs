@@ -13,6 +13,8 @@ use crate::wire::records::{Batch, OpenBatch};
 #[derive(Debug)]
 pub(super) struct Piece {
     batch: Batch,
+    /// Where the log goes on behind it.
+    next: i64,
     /// It is of a transaction that was aborted, and only committed records are read.
     aborted: bool,
     /// Checked and decompressed once, by the reader that comes first; the others share it.
@@ -35,8 +37,13 @@ enum Opened {
 }
 
 impl Piece {
-    pub(super) fn new(batch: Batch, aborted: bool, charge: &Arc<Charge>) -> Arc<Self> {
-        Arc::new(Self { batch, aborted, opened: Mutex::new(Opened::NotYet), charge: Arc::clone(charge) })
+    /// `after`: where the batch behind it begins, if that is known. A batch that reaches farther is damaged, and would hide those
+    /// behind it.
+    pub(super) fn new(batch: Batch, after: Option<i64>, aborted: bool, charge: &Arc<Charge>) -> Arc<Self> {
+        let next = batch.next_offset();
+        let next = after.filter(|after| *after > batch.base_offset()).map_or(next, |after| next.min(after));
+        let (opened, charge) = (Mutex::new(Opened::NotYet), Arc::clone(charge));
+        Arc::new(Self { batch, next, aborted, opened, charge })
     }
 
     /// Checks the CRC and decompresses to at most `limit` bytes; `None`: no record of it is for users, since it is the marker
@@ -73,7 +80,7 @@ impl Extent for Arc<Piece> {
     }
 
     fn next(&self) -> i64 {
-        self.batch.next_offset()
+        self.next
     }
 
     fn bytes(&self) -> usize {

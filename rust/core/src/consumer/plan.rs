@@ -14,9 +14,11 @@ use super::budget::Budget;
 use super::cache::Extent;
 use super::event::Event;
 use super::failing::{Failure, Fault};
+use super::slot::SlotId;
 use super::state::{Held, State, Tp, UnitKey};
 use super::stats::Counters;
 use crate::group::PartitionView;
+use crate::log_rate;
 use crate::wire::Uuid;
 
 /// Fetches under way per leader.
@@ -54,6 +56,18 @@ pub(super) struct Want {
     pub(super) replica: bool,
     /// The leader may name one.
     pub(super) near: bool,
+}
+
+/// A batch that a reader cannot read.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    /// Where it says that it ends.
+    pub(super) through: i64,
+    /// Whether its checksum does not fit, so that this may be wrong.
+    pub(super) is_corrupt: bool,
+    /// Where the batch behind it begins, if that is known.
+    pub(super) after: Option<i64>,
+    pub(super) reason: String,
 }
 
 /// What was seen of a partition's log.
@@ -333,11 +347,16 @@ impl<B: Extent> State<B> {
         news
     }
 
-    /// The batch at the wanted position cannot be read (an old format, lengths that make no sense): the units that
-    /// need it are given back with the reason. One whose reader still has records that lie before it is not: it is met
-    /// again when the reader has handled those and waits.
-    pub(super) fn broken(&mut self, want: &Want, reason: Arc<str>, now: Instant) {
+    /// The batch at the wanted position cannot be read (an old format, lengths that make no sense). It is fetched once more; then
+    /// `[position, through)` of the units that need it is put aside, all that is left of them without a `through` that makes
+    /// sense. One whose reader still has records that lie before it is not: it is met again when the reader has handled those and
+    /// waits.
+    pub(super) fn broken(&mut self, want: &Want, through: Option<i64>, reason: &str, now: Instant) {
         self.fetch_failed(want, now);
+        if self.feeds.get_mut(&want.tp).is_some_and(|feed| feed.is_suspect(want.position)) {
+            return;
+        }
+        let through = through.filter(|through| *through > want.position).unwrap_or(i64::MAX);
         let waits = |held: &Held<B>| held.holder.is_none() || held.starving.is_some();
         let at = |held: &Held<B>| {
             held.tp == want.tp && held.next == want.position && held.queue.is_empty() && waits(held)
@@ -345,10 +364,49 @@ impl<B: Extent> State<B> {
         let keys: Vec<_> = self.units.iter().filter(|(_, held)| at(held)).map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(held) = self.revoke(key) {
-                let failure = Failure { fault: Fault::Data, delay: None, reason: Arc::clone(&reason) };
-                self.return_unit(held, want.position, Some(failure));
+                self.put_aside(held, want.position, through, reason);
             }
         }
+    }
+
+    /// A reader cannot read on at `position` of its unit: the batch there, and all before `through`, is damaged; `after` is where
+    /// the next batch in its hands begins. Says whether the batch is fetched once more, and the unit still the reader's: it
+    /// waits for [`Self::more`]. Else that part of the unit is put aside.
+    pub(super) fn unreadable(&mut self, slot: SlotId, key: UnitKey, position: i64, bad: Unreadable) -> bool {
+        let Some(held) = self.units.get_mut(&key).filter(|held| held.holder == Some(slot)) else {
+            return false;
+        };
+        let after = bad.after.or_else(|| held.queue.front().map(Extent::base));
+        let feed = self.feeds.entry(held.tp.clone()).or_default();
+        if feed.is_suspect(position) {
+            held.queue.clear();
+            held.next = position;
+            self.effects.fetch = true;
+            return true;
+        }
+        // A checksum that does not fit protects no length. What comes next is known better than where this one says it ends.
+        let through = after.filter(|_| bad.is_corrupt).unwrap_or(bad.through);
+        if let Some(held) = self.let_go(slot, key) {
+            self.put_aside(held, position, through, &bad.reason);
+        }
+        false
+    }
+
+    /// `[from, through)` of a unit cannot be read, and the rest goes on.
+    fn put_aside(&mut self, held: Held<B>, from: i64, through: i64, reason: &str) {
+        let through = through.clamp((from + 1).min(held.unit.end), held.unit.end);
+        let (topic, partition) = (&*held.tp.topic, held.tp.partition);
+        if let Some(more) = log_rate::due(format_args!("unreadable {topic}/{partition}")) {
+            tracing::warn!(
+                topic,
+                partition,
+                "offsets {from} to {} cannot be read and are quarantined, others are read on; one such range is tried again every \
+                 minute: {reason}{more}",
+                through - 1
+            );
+        }
+        let reason = format!("offsets {from} to {} cannot be read: {reason}", through - 1).into();
+        self.return_unit(held, from, Some(Failure { fault: Fault::Data { through }, delay: None, reason }));
     }
 
     /// The group says where a partition stands.

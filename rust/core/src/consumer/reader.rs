@@ -17,16 +17,18 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use super::cache::Extent;
 use super::chunk::{ChunkSink, Filled, Put, SlotControl, UnitInfo};
 use super::error::ReadError;
 use super::failing::{Failure, Fault};
+use super::glance::Glance;
 use super::message::Message;
 use super::piece::Piece;
+use super::plan::Unreadable;
 use super::shared::{Handle, Shared};
 use super::slot::{Runs, Slot};
 use super::state::{More, Take, UnitKey};
 use super::stats::Counters;
-use crate::log_rate;
 use crate::wire::BatchError;
 use crate::wire::records::{OpenBatch, RecordRef};
 
@@ -75,6 +77,9 @@ struct Walk {
     at: usize,
 }
 
+/// A record, its batch and the position behind it.
+type Found<'a> = (&'a OpenBatch, RecordRef<'a>, usize);
+
 impl Walk {
     fn load(&mut self, batch: Option<OpenBatch>) {
         self.open = batch;
@@ -86,13 +91,13 @@ impl Walk {
         self.open.as_ref().is_some_and(|open| self.at < open.body().len())
     }
 
-    /// The next record of the open batch that belongs to the unit, with its batch and the position behind it; `None`
-    /// when the batch has no more of them.
+    /// The next record of the open batch that belongs to the unit; `None` when the batch has no more of them. An error comes
+    /// with where the batch ends.
     #[inline(always)]
-    fn peek(&mut self) -> Option<Result<(&OpenBatch, RecordRef<'_>, usize), BatchError>> {
+    fn peek(&mut self) -> Option<Result<Found<'_>, (BatchError, i64)>> {
         let open = self.open.as_ref()?;
         let found = find(open, &mut self.at, self.position, self.end)?;
-        Some(found.map(|(record, pos)| (open, record, pos)))
+        Some(found.map(|(record, pos)| (open, record, pos)).map_err(|error| (error, open.next_offset())))
     }
 
     /// The record at `offset`, which ends at `pos`, was handed out.
@@ -178,7 +183,7 @@ impl Reader {
             let current = self.current.as_mut().expect("invariant: poll_batch left a unit");
             match current.walk.peek() {
                 None => {}
-                Some(Err(error)) => self.fail(&error),
+                Some(Err((error, through))) => self.fail(&error, through),
                 Some(Ok((batch, record, pos))) => {
                     let message = Message::new(&current.info, batch, &record);
                     current.walk.take(message.offset, pos);
@@ -222,7 +227,7 @@ impl Reader {
             let current = self.current.as_mut().expect("invariant: poll_batch left a unit");
             match current.walk.peek() {
                 None => {}
-                Some(Err(error)) => self.fail(&error),
+                Some(Err((error, through))) => self.fail(&error, through),
                 Some(Ok(_)) => return Poll::Ready(Ok(true)),
             }
         }
@@ -285,10 +290,10 @@ impl Reader {
                         return Some(needed);
                     }
                 },
-                Some(Err(error)) => {
+                Some(Err((error, through))) => {
                     // What was put before it is delivered first; the next fill meets the error again.
                     if self.runs.len() == 0 {
-                        self.fail(&error);
+                        self.fail(&error, through);
                     }
                     return None;
                 }
@@ -357,8 +362,7 @@ impl Reader {
         self.slot.put_back(from);
     }
 
-    /// Takes the unit out of our hands, with how many of its records were handed out; what becomes of it is the caller's
-    /// business.
+    /// Takes the unit out of our hands, with how many of its records were handed out; the caller knows what becomes of it.
     fn put_down(&mut self) -> Option<(Current, u64)> {
         self.chunk_out = false;
         let current = self.current.take()?;
@@ -410,7 +414,7 @@ impl Reader {
             if let Some(piece) = current.pieces.pop_front() {
                 match piece.open(self.handle.shared().decompress_limit) {
                     Ok(open) => current.walk.load(open),
-                    Err(error) => self.fail(&error),
+                    Err(error) => self.fail(&error, piece.next()),
                 }
                 continue;
             }
@@ -497,22 +501,19 @@ impl Reader {
             .with(|state| state.give_back(self.slot.id, current.key, current.walk.position, None));
     }
 
-    /// A batch of the unit cannot be read.
-    fn fail(&mut self, error: &BatchError) {
-        let Some((current, _)) = self.put_down() else { return };
-        let (topic, partition) = (&current.info.topic, current.info.partition);
-        if let Some(more) = log_rate::due(format_args!("unreadable {topic}/{partition}")) {
-            tracing::warn!(
-                topic = &**topic,
-                partition,
-                offset = current.walk.position,
-                "{error}; the unit is tried again, then put aside{more}"
-            );
+    /// What comes next of the unit, up to `through`, cannot be read.
+    fn fail(&mut self, error: &BatchError, through: i64) {
+        let Some(current) = &mut self.current else { return };
+        let after = current.pieces.front().map(Extent::base);
+        let is_corrupt = matches!(error, BatchError::Corrupt { .. });
+        let bad = Unreadable { through, is_corrupt, after, reason: error.to_string() };
+        let (key, position) = (current.key, current.walk.position);
+        current.walk.open = None;
+        current.pieces.clear();
+        let again = self.handle.shared().with(|state| state.unreadable(self.slot.id, key, position, bad));
+        if !again {
+            self.put_down();
         }
-        let failure = Some(Failure { fault: Fault::Data, delay: None, reason: error.to_string().into() });
-        self.handle
-            .shared()
-            .with(|state| state.give_back(self.slot.id, current.key, current.walk.position, failure));
     }
 }
 
@@ -544,43 +545,6 @@ pub struct UnitBatch<'a> {
     current: &'a mut Current,
     slot: &'a Slot,
     glance: Glance,
-}
-
-/// When to look at the clock between records: before each that follows a microsecond of work, and never less often than
-/// every 64. So it costs 2 % at most, and a process that slept hands out no more than that of what is not its own any more.
-#[derive(Debug, Default)]
-struct Glance {
-    /// Records until the next look, and how many there were from the last one to it.
-    left: u32,
-    stride: u32,
-    last: Option<Instant>,
-}
-
-impl Glance {
-    const WORTH: Duration = Duration::from_micros(1);
-    const RARELY: u32 = 64;
-
-    /// Whether a record may still be handed out, of a unit that is ours until `deadline`.
-    #[inline]
-    fn before(&mut self, deadline: Instant) -> bool {
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                true
-            }
-            None => self.look(deadline),
-        }
-    }
-
-    #[cold]
-    fn look(&mut self, deadline: Instant) -> bool {
-        let now = Instant::now();
-        let busy = self.last.replace(now).map_or(Self::WORTH, |last| now - last);
-        self.stride =
-            if busy < Self::WORTH { (self.stride * 2).min(Self::RARELY) } else { self.stride / 2 }.max(1);
-        self.left = self.stride - 1;
-        now < deadline
-    }
 }
 
 impl UnitBatch<'_> {

@@ -451,7 +451,7 @@ impl<B: Extent> State<B> {
     }
 
     /// Takes a unit out of a reader's hands; `None` when it is not there any more.
-    fn let_go(&mut self, slot: SlotId, key: UnitKey) -> Option<Held<B>> {
+    pub(super) fn let_go(&mut self, slot: SlotId, key: UnitKey) -> Option<Held<B>> {
         let seat = self.readers.get_mut(&slot).filter(|seat| seat.holds == Some(key))?;
         seat.holds = None;
         seat.starving = false;

@@ -169,6 +169,7 @@ impl<B: Extent> State<B> {
             progress: from,
             delay: verdict.as_ref().map(|verdict| verdict.delay),
             counts: verdict.as_ref().is_some_and(|verdict| verdict.counts),
+            through: verdict.as_ref().and_then(|verdict| verdict.through),
             reason: verdict.as_ref().map_or_else(|| Arc::from("released"), |v| Arc::clone(&v.reason)),
         };
         let failure = verdict.map(|verdict| (held.unit.attempt, verdict));

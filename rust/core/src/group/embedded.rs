@@ -465,6 +465,7 @@ mod tests {
             progress: 0,
             delay,
             counts: true,
+            through: None,
             reason: "later".into(),
         };
         request.nacks.push(nack);

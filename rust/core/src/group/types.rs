@@ -91,6 +91,8 @@ pub struct Nack {
     /// Whether a refusal uses up an attempt. It does not while nothing tells that the record is at fault and not the handler:
     /// then the unit waits its delay, keeps the attempts it had, and is never parked.
     pub counts: bool,
+    /// `[progress, through)` cannot be read: it is parked at once, whatever the attempt, and the rest goes on. Only with a delay.
+    pub through: Option<i64>,
     /// Why, for events.
     pub reason: Arc<str>,
 }

@@ -17,12 +17,29 @@ use super::codec;
 #[derive(Debug, Clone)]
 pub struct Batches {
     rest: Bytes,
+    behind_error: Option<i64>,
 }
 
 impl Batches {
     /// Over the bytes of one partition of a fetch answer.
     pub fn new(bytes: Bytes) -> Self {
-        Self { rest: bytes }
+        Self { rest: bytes, behind_error: None }
+    }
+
+    /// After an error: where the batch behind the bad one begins, if the length of that one leads to one.
+    pub fn behind_error(&self) -> Option<i64> {
+        self.behind_error
+    }
+
+    /// Where the next batch says that it ends, be it cut off or not, if its header is there and makes sense otherwise.
+    pub fn claimed_end(&self) -> Option<i64> {
+        let header = self.rest.get(..HEADER_LEN)?;
+        let (offset, last) = (i64_at(header, 0), i32_at(header, LAST_OFFSET_DELTA_AT));
+        let fits = header[MAGIC_AT] == 2
+            && offset >= 0
+            && last >= 0
+            && i32_at(header, COUNT_AT) <= last.saturating_add(1);
+        fits.then(|| offset.checked_add(i64::from(last) + 1)).flatten()
     }
 
     /// Bytes not walked yet; after the end, those of the batch that was cut off.
@@ -68,6 +85,8 @@ impl Iterator for Batches {
         let fits = last >= 0 && count >= 0 && i64::from(count) <= i64::from(last) + 1;
         // The CRC does not cover the offset, because the broker writes it; this guards the arithmetic with it.
         if !fits || offset < 0 || offset.checked_add(i64::from(last) + 1).is_none() {
+            let is_batch = self.rest.len() > MAGIC_AT && self.rest[MAGIC_AT] == 2;
+            self.behind_error = is_batch.then(|| i64_at(&self.rest, 0)).filter(|base| *base > offset);
             return end(
                 &mut self.rest,
                 BatchError::Malformed { offset, what: "its offsets do not fit its records" },

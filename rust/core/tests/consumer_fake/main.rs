@@ -2,6 +2,7 @@
 //! and the test kit's, which keep what tests append.
 
 mod clusters;
+mod damaged;
 #[path = "../net_fake/mod.rs"]
 mod net_fake;
 mod recreated;

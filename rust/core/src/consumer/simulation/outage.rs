@@ -32,7 +32,13 @@ impl Play {
         while base < end {
             let next = end.min(base + 500);
             let bytes = (next - base) as usize * 100;
-            self.world.logs.get_mut(&partition).unwrap().push(Batch { topic: 0, base, next, bytes, _charge: None });
+            self.world.logs.get_mut(&partition).unwrap().push(Batch {
+                topic: 0,
+                base,
+                next,
+                bytes,
+                _charge: None,
+            });
             base = next;
         }
         self.world.say(id(0), partition, end);

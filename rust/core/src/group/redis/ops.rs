@@ -118,6 +118,7 @@ impl RedisGroup {
                 .arg(nack.progress)
                 .arg(delay)
                 .arg(i32::from(nack.counts))
+                .arg(nack.through.unwrap_or(-1))
                 .arg(&*nack.reason);
         }
         call.arg(request.renews.len());

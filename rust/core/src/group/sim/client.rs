@@ -261,8 +261,10 @@ impl Sim {
                     Duration::from_millis(self.dice.roll(longest))
                 });
                 let (counts, reason) = (!self.dice.one_in(3), "it throws".into());
+                // Now and then it is a batch that cannot be read.
+                let through = (fails && self.dice.one_in(4)).then(|| progress + 1 + self.dice.roll(5) as i64);
                 let request = &mut request.nacks;
-                request.push(Nack { id, request: claimed_by, end, progress, delay, counts, reason });
+                request.push(Nack { id, request: claimed_by, end, progress, delay, counts, through, reason });
             } else {
                 if !self.faults || !self.dice.one_in(4) {
                     request.renews.push(Renew { id, request: claimed_by, end, progress });

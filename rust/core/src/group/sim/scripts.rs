@@ -83,7 +83,22 @@ const MUTANTS: &[(&str, &str, &str)] = &[
         "        u.attempt = max(u.attempt - 1, 0)\n        return wait_until(u, now + min",
         "        return wait_until(u, now + min",
     ),
-    ("what does not count is parked", "elseif not counts then", "elseif false then"),
+    ("what does not count is parked", "elseif through < 0 and not counts then", "elseif false then"),
+    (
+        "of a batch that cannot be read one record is parked",
+        "local to = max(through, u.progress + 1)",
+        "local to = u.progress + 1",
+    ),
+    (
+        "with a batch that cannot be read all behind it is parked",
+        "if to < u.stop and part",
+        "if through < 0 and to < u.stop and part",
+    ),
+    (
+        "a batch that cannot be read is tried again first",
+        "elseif through < 0 and u.attempt < max_attempts then",
+        "elseif u.attempt < max_attempts then",
+    ),
     ("what was parked is not tried again", "if p then probe(p) end", ""),
     (
         "a success does not double what is tried next",
@@ -92,8 +107,8 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ),
     (
         "a refused probe does not set back what is tried next",
-        "        part(u.pid).probes = 1\n    elseif not counts",
-        "    elseif not counts",
+        "        part(u.pid).probes = 1\n    elseif through < 0 and not counts",
+        "    elseif through < 0 and not counts",
     ),
     (
         "a probe that dies with its holder does not either",
@@ -188,7 +203,7 @@ fn a_release_before_one_that_waits_uncounted(redis: &Redis) {
     let back = |unit: &Unit, delay: Option<u64>| {
         let Unit { id, request, end, start, .. } = unit.clone();
         let (delay, reason) = (delay.map(std::time::Duration::from_millis), "it throws".into());
-        Nack { id, request, end, progress: start, delay, counts: false, reason }
+        Nack { id, request, end, progress: start, delay, counts: false, through: None, reason }
     };
     let mut says = ExchangeRequest::new("a".into(), 0, vec![super::model::topic(0)]);
     says.nacks = vec![back(&units[1], Some(60_000)), back(&units[0], None)];

@@ -159,16 +159,17 @@ impl GroupState {
         if probe {
             // Back to where it was, at once: in an ordered group it would else keep others waiting.
             self.probe_failed(&id.tp());
-        } else if !nack.counts || attempt < self.settings.max_attempts {
+        } else if nack.through.is_none() && (!nack.counts || attempt < self.settings.max_attempts) {
             self.units.update(id, |row| {
                 row.attempt = if nack.counts { attempt } else { attempt.saturating_sub(1) };
                 row.phase = Phase::Delayed(now + delay);
             });
             return;
         }
-        // It is known which record fails: the others need not suffer with it.
-        if end - progress > 1 && self.partition(&id.tp()).parked < PARKED_PER_PARTITION {
-            self.cut(id, progress + 1, 0, Phase::Delayed(now));
+        // It is known which record fails, or which batch: the others need not suffer with it.
+        let to = nack.through.unwrap_or(0).max(progress + 1);
+        if to < end && self.partition(&id.tp()).parked < PARKED_PER_PARTITION {
+            self.cut(id, to, 0, Phase::Delayed(now));
         }
         self.park(now, id);
     }

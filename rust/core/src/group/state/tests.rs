@@ -175,7 +175,7 @@ fn ack(unit: &Unit) -> Ack {
 fn nack(unit: &Unit, progress: i64, delay: Option<u64>) -> Nack {
     let Unit { id, request, end, .. } = unit.clone();
     let delay = delay.map(std::time::Duration::from_millis);
-    Nack { id, request, end, progress, delay, counts: true, reason: "it throws".into() }
+    Nack { id, request, end, progress, delay, counts: true, through: None, reason: "it throws".into() }
 }
 
 fn refuse(state: &mut GroupState, who: &str, unit: &Unit, progress: i64, delay: Option<u64>) -> Outcome {

@@ -1,6 +1,7 @@
 -- Forgets a group, whoever made it, in whatever state it is. Takes no prelude: a group of another layout or cluster goes, too. What stays
 -- for an hour is that it was deleted, for members who come late.
--- KEYS: meta, units, open, consumers, topics, events, error-queue, probe-queue, then for each topic: parts, work-queue, working-queue, delay-queue, idle
+-- KEYS: meta, units, open, consumers, topics, events, error-queue, probe-queue, then for each topic: parts, work-queue, working-queue,
+--   delay-queue, idle
 -- ARGV: the topics.  Reply: OK; or TOPICS when the group has others by now
 
 local call = redis.call

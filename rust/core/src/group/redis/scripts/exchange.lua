@@ -2,7 +2,8 @@
 -- ARGV: consumer, request, how many of the topics it reads (the first ones), readers, organise, want, max records, least records,
 --   target bytes, whether it waits when it gets less than it wants, the run id of the server that it speaks with;
 --   acks: n, then id, request, end, high watermark, leader epoch, records, bytes;
---   nacks: n, then id, request, end, progress, delay (-1: released), 1 if it counts, reason;
+--   nacks: n, then id, request, end, progress, delay (-1: released), 1 if it counts,
+--   through (-1: one record), reason;
 --   renews: n, then id, request, end, progress
 -- Reply: OK, now, organiser, next event (-1: not asked), {outcomes}, {units: id, topic id, start, end, attempt, request, epoch,
 --   deadline}
@@ -74,30 +75,32 @@ for _ = 1, acks do
 end
 
 -- The application refused the record at the unit's progress.
-local function refused(u, delay, counts, reason)
+local function refused(u, delay, counts, through, reason)
     event('e', 'nacked', 'u', u.id, 'c', consumer, 'r', reason)
     u.request = 0
     if u.probe == 1 then
         -- Back to where it was, at once: in an ordered group it would else keep others waiting.
         part(u.pid).probes = 1
-    elseif not counts then
+    elseif through < 0 and not counts then
         u.attempt = max(u.attempt - 1, 0)
         return wait_until(u, now + min(delay, LONGEST_DELAY))
-    elseif u.attempt < max_attempts then
+    elseif through < 0 and u.attempt < max_attempts then
         return wait_until(u, now + min(delay, LONGEST_DELAY))
     end
-    -- It is known which record fails: the others need not suffer with it.
-    if u.stop - u.progress > 1 and part(u.pid).parked < PARKED_PER_PARTITION then cut(u, u.progress + 1, 0, now) end
+    -- It is known which record fails, or which batch: the others need not suffer with it.
+    local to = max(through, u.progress + 1)
+    if to < u.stop and part(u.pid).parked < PARKED_PER_PARTITION then cut(u, to, 0, now) end
     park(u)
 end
 
 for _ = 1, arg() do
-    local u, rq, stop, progress, delay, counts, reason = unit(arg()), arg(), arg(), arg(), arg(), arg() == 1, arg()
+    local u, rq, stop, progress = unit(arg()), arg(), arg(), arg()
+    local delay, counts, through, reason = arg(), arg() == 1, arg(), arg()
     if not u then say(GONE)
     elseif not belongs(u, consumer, rq, stop) or u.phase ~= LEASED then say(FENCED)
     else
         advance_unit(u, progress)
-        if delay < 0 then release(u) else refused(u, delay, counts, reason) end
+        if delay < 0 then release(u) else refused(u, delay, counts, through, reason) end
         settle(part(u.pid))
         say(DONE)
     end

@@ -191,6 +191,32 @@ fn claim_at(state: &mut GroupState, now: u64, number: u64) -> Unit {
 }
 
 #[test]
+fn a_batch_that_cannot_be_read_is_parked_at_once_and_the_rest_goes_on() {
+    let mut state = with_backlog(GroupSettings { max_attempts: 5, consume_step: 10, ..settings() }, 1, 20);
+    let unread = |unit: &Unit, through| {
+        let mut request = says("a");
+        request.nacks.push(Nack { through: Some(through), ..nack(unit, 3, Some(0)) });
+        request
+    };
+    let (first, second) = (take(&mut state, "a", 1), take(&mut state, "a", 2));
+    state.exchange(0, &unread(&first, 7));
+    state.check().unwrap();
+    let parked = |event: &Event| matches!(event, Event::Parked { from: 3, to: 7, .. });
+    assert_eq!(state.take_events().iter().filter(|event| parked(event)).count(), 1);
+    assert_eq!(state.open_units(&topic(), 0), [(3, 7), (7, 10), (10, 20)]);
+    let rest = take(&mut state, "a", 3);
+    assert_eq!((rest.start, rest.end, rest.attempt), (7, 10, 1));
+    // Beyond the unit's end, or of no length: what the unit has, a record at least.
+    let mut request = says("a");
+    request.nacks.push(Nack { through: Some(500), ..nack(&rest, 8, Some(0)) });
+    request.nacks.push(Nack { through: Some(2), ..nack(&second, 15, Some(0)) });
+    state.exchange(0, &request);
+    state.check().unwrap();
+    assert_eq!(state.open_units(&topic(), 0), [(3, 7), (8, 10), (15, 16)]);
+    assert_eq!((view(&state).parked, view(&state).cursor), (3, 16));
+}
+
+#[test]
 fn a_unit_that_waits_uncounted_is_not_swept_up_by_a_release_behind_it() {
     let mut state = with_backlog(GroupSettings { consume_step: 10, ..settings() }, 1, 20);
     let (first, second) = (take(&mut state, "a", 1), take(&mut state, "a", 2));
