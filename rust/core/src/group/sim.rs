@@ -10,6 +10,7 @@
 //! `GROUP_SIM_SEEDS=from..to` runs other seeds, `GROUP_SIM_STEPS` more steps.
 
 mod client;
+mod directed;
 mod model;
 mod operator;
 mod probes;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::twin::{Mutant, Redis};
-use super::{EpochEnd, ExchangeRequest, Nack, Publish, Published, Sim, Unit, number_from, run, seeds};
+use super::{EpochEnd, Publish, Published, Sim, number_from, run, seeds};
 
 #[test]
 fn scripts_and_state_machine_are_the_same() {
@@ -99,49 +99,6 @@ const MUTANTS: &[(&str, &str, &str)] = &[
         "elseif through < 0 and u.attempt < max_attempts then",
         "elseif u.attempt < max_attempts then",
     ),
-    ("what was parked is not tried again", "if p then probe(p) end", ""),
-    (
-        "a success does not double what is tried next",
-        "part(u.pid).probes = min(2 * part(u.pid).probes,",
-        "_ = max(1,",
-    ),
-    (
-        "a refused probe does not set back what is tried next",
-        "        part(u.pid).probes = 1\n    elseif through < 0 and not counts",
-        "    elseif through < 0 and not counts",
-    ),
-    (
-        "a probe that dies with its holder does not either",
-        "if u.probe == 1 then part(u.pid).probes = 1 end",
-        "",
-    ),
-    (
-        "a refused probe is no probe",
-        "    if u.probe == 1 then\n        -- Back",
-        "    if false then\n        -- Back",
-    ),
-    (
-        "the last parked is tried first",
-        "if a.time ~= b.time then return a.time < b.time end",
-        "if a.time ~= b.time then return a.time > b.time end",
-    ),
-    (
-        "a paused partition is tried, too",
-        "if p.paused == 1 then return end\n    local parked",
-        "local parked",
-    ),
-    ("more are tried while some are not over", "        if u.probe == 1 then return end\n", ""),
-    ("a probe has all attempts", "unparked(u, max_attempts - 1)", "unparked(u, 0)"),
-    (
-        "a unit that is parked again stays a probe",
-        "u.phase, u.time, u.probe = PARKED, now, 0",
-        "u.phase, u.time = PARKED, now",
-    ),
-    (
-        "the first parked unit does not set the time",
-        "if p.parked == 0 then p.probe_at, p.probes = now + PROBE_EVERY, 1 end",
-        "",
-    ),
     ("a retired topic comes back", "if is_retired(t, id) then return false end", ""),
     ("a seek of another generation is taken", "if not p or p.generation ~= generation then", "if not p then"),
     (
@@ -188,35 +145,4 @@ fn the_end_of_another_epoch_says_nothing_to_the_scripts_either() {
     assert_eq!(sim.state.publish(&facts[..1], 7), [Published::AskEpoch(0)]);
     assert_eq!(sim.state.publish(&facts[1..], 7), [Published::Done]);
     sim.check();
-}
-
-/// As rare: the last unit of a partition waits for a back-off that does not count, and one before it is released.
-fn a_release_before_one_that_waits_uncounted(redis: &Redis) {
-    let (tp, mut sims) = ((0, 0), (1..).map(|seed| Sim::new(seed, true, Some(redis))));
-    let mut sim = sims.find(|sim| !sim.ordered()).expect("invariant: seeds do not end");
-    (0..100).for_each(|_| sim.log(tp).append(false));
-    let fact = sim.fact(tp, None);
-    sim.state.publish(&[fact], 7);
-    let mut claim = ExchangeRequest::new("a".into(), 1, vec![super::model::topic(0)]);
-    (claim.want, claim.max_records, claim.least_records) = (2, 5, 5);
-    let units = sim.state.exchange(sim.now, &claim).units;
-    let back = |unit: &Unit, delay: Option<u64>| {
-        let Unit { id, request, end, start, .. } = unit.clone();
-        let (delay, reason) = (delay.map(std::time::Duration::from_millis), "it throws".into());
-        Nack { id, request, end, progress: start, delay, counts: false, through: None, reason }
-    };
-    let mut says = ExchangeRequest::new("a".into(), 0, vec![super::model::topic(0)]);
-    says.nacks = vec![back(&units[1], Some(60_000)), back(&units[0], None)];
-    sim.state.exchange(sim.now, &says);
-    sim.check();
-    assert_eq!(sim.view(tp).map(|view| (view.cursor, view.in_flight)), Some((units[1].end, 2)));
-}
-
-#[test]
-fn a_unit_that_waits_uncounted_does_not_go_back_to_the_cursor_in_the_scripts_either() {
-    a_release_before_one_that_waits_uncounted(&Redis::start(None));
-    let find = "        if last.time > now and last.time ~= HELD then return end\n";
-    let mutant = Redis::start(Some(Mutant { find, put: "" }));
-    let run = std::panic::AssertUnwindSafe(|| a_release_before_one_that_waits_uncounted(&mutant));
-    assert!(std::panic::catch_unwind(run).is_err(), "nobody noticed");
 }
