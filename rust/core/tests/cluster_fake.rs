@@ -577,3 +577,29 @@ fn a_broker_that_closed_its_connection_keeps_nobody_from_asking() {
     });
     ended.recv_timeout(60 * SEC).expect("every topic is found");
 }
+
+/// A leader that is silent may not be the leader any more. Nobody waits for it until the end to ask who is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_come_from_the_new_leader_while_the_old_one_is_silent() {
+    let fake = FakeKafka::start(2).await;
+    fake.create_topic("t", 1);
+    fake.move_leader("t", 0, 2);
+    fake.on(
+        Api::ListOffsets,
+        |asked| {
+            if asked.node == 2 { Deed::way(Way::Silence) } else { Deed::default() }
+        },
+    );
+    let cluster = Cluster::connect(&Config::with_bootstrap(&fake.address()).unwrap()).await.unwrap();
+    cluster.topic("t", 5 * SEC).await.unwrap();
+    let query = OffsetQuery { topic: "t".into(), partition: 0, at: OffsetAt::Latest };
+    let moves = async {
+        eventually(|| fake.asked().iter().any(|asked| asked.api == Api::ListOffsets)).await;
+        fake.move_leader("t", 0, 1);
+    };
+    let asked = cluster.list_offsets(std::slice::from_ref(&query), Isolation::ReadUncommitted, 20 * SEC);
+    let began = Instant::now();
+    let (found, ()) = tokio::join!(asked, moves);
+    assert_eq!(found.unwrap()[0].offset, 0);
+    assert!(began.elapsed() < 15 * SEC, "after {:?}", began.elapsed());
+}

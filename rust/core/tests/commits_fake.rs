@@ -23,6 +23,8 @@ struct World {
     /// Ports by broker, as the metadata has them.
     brokers: Vec<(i32, u16)>,
     coordinator: i32,
+    /// A broker that says nothing to commits, nor to who looks for them.
+    frozen: i32,
     /// What the coordinator says to the next requests instead of serving them.
     errors: Vec<ErrorCode>,
     /// Whether the next request is carried out and its answer lost.
@@ -67,6 +69,10 @@ impl Shared {
             let response =
                 FindCoordinatorResponse { node_id: world.coordinator, error_code, ..Default::default() };
             return Reply::Say(asked.answer::<FindCoordinatorRequest>(&response));
+        }
+        if world.frozen == id {
+            world.asked.push((id, asked.api, 1));
+            return Reply::Nothing;
         }
         if asked.is::<OffsetCommitRequest>() {
             return world.commit(id, &asked);
@@ -155,6 +161,24 @@ async fn two_brokers() -> (Shared, [Fake; 2], Cluster) {
     conf.metadata_timeout = 5 * SEC;
     let cluster = Cluster::connect(&conf).await.unwrap();
     (shared, fakes, cluster)
+}
+
+/// One that is silent may not be the coordinator any more, and does not say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_is_silent_is_not_waited_for_when_another_one_took_over() {
+    let (shared, _fakes, cluster) = two_brokers().await;
+    keep(&cluster, &commits(5, 0..3)).await;
+    (shared.0.lock().frozen, shared.0.lock().asked) = (1, Vec::new());
+    let moves = shared.clone();
+    let moved = tokio::spawn(async move {
+        net_fake::eventually(|| moves.0.lock().asked.iter().any(|(id, ..)| *id == 1)).await;
+        moves.0.lock().coordinator = 2;
+    });
+    let began = Instant::now();
+    let found = cluster.committed_offsets(GROUP, &[("a".into(), 0)], 20 * SEC).await.unwrap();
+    assert_eq!(found[0].offset, 5);
+    assert!(began.elapsed() < 15 * SEC, "after {:?}", began.elapsed());
+    moved.await.unwrap();
 }
 
 fn commits(offset: i64, partitions: std::ops::Range<i32>) -> Vec<OffsetCommit> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::commit_error::CommitError;
 use super::error::TopicError;
@@ -18,6 +18,9 @@ use crate::wire::{ErrorCode, Operation, Request, Treatment};
 
 /// Pause between two tries.
 const TRY_AGAIN: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(1));
+
+/// A coordinator that has not answered after this long may not be the coordinator any more.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// Coordinators remembered. A consumer has one group.
 const GROUPS_MAX: usize = 1024;
@@ -81,7 +84,9 @@ impl<'a> Talk<'a> {
             let timeout = self.cluster.inner().request_timeout;
             let called = self.cluster.call(node, Purpose::Group, request, timeout);
             // Our time may be shorter than what makes a broker count as dead.
-            let why: Arc<str> = match timeout_at(self.deadline, called).await {
+            let called = std::pin::pin!(timeout_at(self.deadline, called));
+            let Some(outcome) = self.unless_moved(node, called).await else { continue };
+            let why: Arc<str> = match outcome {
                 Ok(Ok(answer)) => return Ok((broker, answer)),
                 Ok(Err(CallError::Closed)) => return Err(CommitError::Closed),
                 Ok(Err(error @ CallError::Unsupported { .. })) => {
@@ -97,6 +102,34 @@ impl<'a> Talk<'a> {
             };
             self.cluster.inner().coordinators.forget(&self.group);
             self.again(&why).await?;
+        }
+    }
+
+    /// What `called` comes to, or `None` when another broker is the coordinator by now: one that is silent for a while may have
+    /// been replaced, and it does not say so.
+    async fn unless_moved<T>(
+        &self,
+        node: i32,
+        mut called: std::pin::Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut called => return Some(outcome),
+                () = sleep(SILENT_AFTER) => {}
+            }
+            let found = tokio::select! {
+                biased;
+                outcome = &mut called => return Some(outcome),
+                found = self.ask_for_coordinator() => found,
+            };
+            if let Ok((_, answer)) = found
+                && answer.error_code == 0
+                && answer.node_id != node
+            {
+                self.cluster.inner().coordinators.learn(&self.group, answer.node_id);
+                return None;
+            }
         }
     }
 

@@ -42,6 +42,7 @@ pub use commits::{CommitOutcome, CommittedOffset, OffsetCommit};
 pub use error::{ConnectError, OffsetsError, TopicError};
 pub use meta::{Leader, PartitionMeta, TopicMeta};
 pub use name::{TOPIC_NAME_MAX, TopicNameError, check_topic_name};
+pub(crate) use offsets::Patience;
 pub use offsets::{ListedOffset, OffsetAt, OffsetQuery};
 
 use coordinator::Coordinators;
@@ -203,6 +204,10 @@ impl Cluster {
     /// Who leads a partition, as far as is known. No I/O.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<Leader> {
         self.inner().meta.read().topic(topic)?.partition(partition)?.leader
+    }
+
+    fn leader_of(&self, query: &OffsetQuery) -> Option<Leader> {
+        self.leader(&query.topic, query.partition)
     }
 
     /// Takes in a leader that a broker named in a produce or fetch answer (KIP-951). An epoch that is not newer than the
