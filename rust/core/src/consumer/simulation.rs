@@ -495,6 +495,7 @@ fn starts(topic: u8) -> Vec<Init> {
         high_watermark: 0,
         log_start: 0,
         done: Vec::new(),
+        pending: None,
     };
     (0..PARTITIONS).map(start).collect()
 }

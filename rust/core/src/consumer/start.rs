@@ -235,6 +235,7 @@ async fn init(
             high_watermark: end,
             log_start: earliest,
             done,
+            pending: None,
         });
     }
     let is_replaced = |start: &Init| {

@@ -7,8 +7,8 @@ use super::embedded::Embedded;
 use super::redis::RedisGroup;
 use super::state::GroupState;
 use super::types::{
-    ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, MemberView, PartitionView, Publish,
-    Published, StartAt, Unpark,
+    ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, MemberView, Overview, PartitionView,
+    Pend, Pended, Publish, Published, StartAt, Unpark,
 };
 
 /// A group, wherever it lives. Each method is one atomic step of it.
@@ -55,6 +55,22 @@ impl Coordinator {
         match self {
             Self::Embedded(group) => group.step(|state, _| state.init(starts, nonce())),
             Self::Redis(group) => group.init(starts).await,
+        }
+    }
+
+    /// See [`GroupState::pend`]; one answer for each.
+    pub async fn pend(&self, starts: &[Pend]) -> Result<Vec<Pended>, GroupError> {
+        match self {
+            Self::Embedded(group) => group.step(|state, _| state.pend(starts)),
+            Self::Redis(group) => group.pend(starts).await,
+        }
+    }
+
+    /// See [`GroupState::overview`].
+    pub async fn overview(&self, topics: &[Arc<str>]) -> Result<Overview, GroupError> {
+        match self {
+            Self::Embedded(group) => group.step(|state, _| state.overview(topics)),
+            Self::Redis(group) => group.overview(topics).await,
         }
     }
 

@@ -345,6 +345,7 @@ mod tests {
             high_watermark: 0,
             log_start: 0,
             done: Vec::new(),
+            pending: None,
         }
     }
 

@@ -15,6 +15,7 @@ mod model;
 mod operator;
 mod probes;
 mod scripts;
+mod starts;
 mod twin;
 
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ struct Sim {
     /// Requests that arrive once more.
     late_requests: Vec<ExchangeRequest>,
     late_inits: Vec<Init>,
+    /// Where partitions are to start that somebody found without a leader, as the first of them said.
+    promises: BTreeMap<Tp, LateStart>,
     snapshots: Vec<Snapshot>,
     commits: Vec<Commit>,
     /// The last low watermark seen of a partition, by generation (invariant 5).
@@ -90,6 +93,7 @@ impl Sim {
             late_facts: Vec::new(),
             late_requests: Vec::new(),
             late_inits: Vec::new(),
+            promises: BTreeMap::new(),
             snapshots: Vec::new(),
             commits: Vec::new(),
             marks: BTreeMap::new(),
@@ -158,8 +162,11 @@ impl Sim {
             970..=979 => self.reconcile(),
             980..=981 if f => self.wipe(),
             982..=987 if f => self.reset(),
-            988..=991 => self.visit(),
-            992..=995 if f => self.wait_for_probes(),
+            988..=990 => self.visit(),
+            991..=993 if f => self.wait_for_probes(),
+            994..=995 if f => self.suspend(),
+            996..=997 => self.compare(),
+            998..=999 => self.resolve(),
             _ => {}
         }
         self.now += self.dice.roll(20);
@@ -225,7 +232,8 @@ impl Sim {
     fn produce(&mut self) {
         let (tp, n, poison) = (self.any_tp(), self.dice.roll(12), self.faults && self.dice.one_in(12));
         let which = self.dice.roll(n.max(1));
-        (0..n).for_each(|i| self.log(tp).append(poison && i == which));
+        let now = self.now;
+        (0..n).for_each(|i| self.log(tp).append(now, poison && i == which));
     }
 
     // --- organisers -------------------------------------------------------------------------------------------------
@@ -290,63 +298,13 @@ impl Sim {
         }
     }
 
-    /// Looks a topic up and fixes its starts.
-    fn init(&mut self, topic: usize) {
-        let first = self.state.subscribe(&model::topic(topic), true) == StartAt::Policy;
-        let latest = first && self.dice.one_in(2);
-        let starts: Vec<Init> = (0..self.logs[topic].len())
-            .map(|partition| {
-                let committed = self.committed((topic, partition));
-                let log = &mut self.logs[topic][partition];
-                let by_policy = if latest { log.end() } else { log.start };
-                if committed.is_none() {
-                    log.is_done(0, by_policy);
-                }
-                let (start, done) = committed.unwrap_or((by_policy, Vec::new()));
-                let fact = self.fact((topic, partition), None);
-                Init {
-                    topic: fact.topic,
-                    partition: fact.partition,
-                    topic_id: fact.topic_id,
-                    leader_epoch: fact.leader_epoch,
-                    start,
-                    high_watermark: fact.high_watermark,
-                    log_start: fact.log_start,
-                    done,
-                }
-            })
-            .collect();
-        let nonce = self.dice.nonce();
-        self.state.init(&starts, nonce);
-        let again = self.dice.nonce();
-        assert_eq!(self.state.init(&starts, again), 0, "seed {}: the first writer wins", self.seed);
-        if self.dice.one_in(2) {
-            self.late_inits.extend(starts);
-        }
-    }
-
-    /// Somebody with old metadata fixes starts.
-    fn late_init(&mut self) {
-        if !self.late_inits.is_empty() {
-            let at = self.dice.below(self.late_inits.len());
-            let start = self.late_inits.swap_remove(at);
-            let log = &self.logs[model::number(&start.topic)][start.partition as usize];
-            // A new partition that starts by a fact of the past would be a skip of ours, not of the group's.
-            if start.topic_id != log.id {
-                let nonce = self.dice.nonce();
-                // After a roll-back the old id may be the one the group knows; then this changes nothing, either.
-                assert_eq!(self.state.init(&[start], nonce), 0, "seed {}: an old id came back", self.seed);
-                self.count("late init");
-            }
-        }
-    }
-
     // --- what happens to logs and the store -------------------------------------------------------------------------
 
     fn truncate(&mut self) {
         let (tp, by, more) = (self.any_tp(), self.dice.roll(15), self.dice.roll(20));
         self.log(tp).truncate(by as i64);
-        (0..more).for_each(|_| self.log(tp).append(false));
+        let now = self.now;
+        (0..more).for_each(|_| self.log(tp).append(now, false));
         self.marks.remove(&tp);
     }
 
@@ -367,6 +325,7 @@ impl Sim {
             .retain(|fact| (fact.partition as u64) < partitions || model::number(&fact.topic) != topic);
         self.late_inits.retain(|i| (i.partition as u64) < partitions || model::number(&i.topic) != topic);
         self.commits.retain(|commit| commit.tp.0 != topic);
+        self.promises.retain(|tp, _| tp.0 != topic);
         // The store may not go back to a time when the topic had partitions that are gone: the model has none for them.
         self.snapshots.clear();
         self.init(topic);
@@ -487,6 +446,7 @@ impl Sim {
         }
         for round in 0..20_000 {
             if round % 50 == 0 {
+                self.compare();
                 for (topic, logs) in self.logs.iter().map(Vec::len).enumerate().collect::<Vec<_>>() {
                     for partition in 0..logs {
                         let fact = self.fact((topic, partition), None);
@@ -572,6 +532,11 @@ fn nothing_is_skipped_whatever_happens() {
             "repeat",
             "late request",
             "other cluster",
+            "pending",
+            "late start",
+            "unheard of",
+            "suspended",
+            "compared",
         ] {
             assert!(seen.get(what).is_some_and(|n| *n > 10), "{what} hardly happens: {seen:?}");
         }

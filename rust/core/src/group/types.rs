@@ -260,6 +260,50 @@ pub struct Init {
     /// What is known to be handled above `start` already, `[from, to)`, ascending: a commit remembers it. What lies between
     /// is handed out, each gap as a unit.
     pub done: Vec<(i64, i64)>,
+    /// What the group has recorded of this start as pending, if anything: one that was found without it is not taken.
+    pub pending: Option<LateStart>,
+}
+
+/// Where a partition starts that could not be started when somebody subscribed to its topic: its leader was away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LateStart {
+    /// At its first record.
+    Earliest,
+    /// At the end of its log as it was then, in milliseconds since 1970.
+    Since(i64),
+}
+
+/// A partition whose start is not known yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pend {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// The topic's id as metadata has it, zero if the broker has none.
+    pub topic_id: Uuid,
+    /// Where it is to start.
+    pub start: LateStart,
+}
+
+/// What became of a [`Pend`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pended {
+    /// It is recorded, by this call or by an earlier one, whose start stands.
+    Recorded(LateStart),
+    /// The group reads the partition already.
+    Started,
+    /// The group knows another topic of that name. Which one is newer a leader says ([`Init`]).
+    WrongTopic,
+}
+
+/// What a group knows of some topics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// The partitions it reads.
+    pub partitions: Vec<PartitionView>,
+    /// Those whose start is recorded as pending: topic, partition, where they start.
+    pub pending: Vec<(Arc<str>, i32, LateStart)>,
 }
 
 /// A partition as the group sees it.
@@ -289,6 +333,8 @@ pub struct PartitionView {
     pub parked: u32,
     /// Whether an operator stopped its delivery.
     pub paused: bool,
+    /// Whether its position is not compared with the commit in Kafka yet: nothing of it is handed out until then.
+    pub unchecked: bool,
 }
 
 /// A member as the group sees it.

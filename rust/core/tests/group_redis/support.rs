@@ -27,6 +27,7 @@ pub(crate) fn start(topic: &str, partition: i32, records: i64) -> Init {
         high_watermark: records,
         log_start: 0,
         done: Vec::new(),
+        pending: None,
     }
 }
 

@@ -65,7 +65,17 @@ fn next(state: &State<Batch>) -> i64 {
 /// The partition starts with ten records.
 fn start_of(topic_id: Uuid) -> Init {
     let (leader_epoch, start, high_watermark, log_start, done) = (0, 0, 10, 0, Vec::new());
-    Init { topic: tp().topic, partition: 0, topic_id, leader_epoch, start, high_watermark, log_start, done }
+    Init {
+        topic: tp().topic,
+        partition: 0,
+        topic_id,
+        leader_epoch,
+        start,
+        high_watermark,
+        log_start,
+        done,
+        pending: None,
+    }
 }
 
 fn claim(state: &mut State<Batch>, unit: Unit) {

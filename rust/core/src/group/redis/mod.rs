@@ -10,6 +10,7 @@
 //! [`GroupError::Reconcile`] until the consumer has held that server's state against those commits.
 
 mod call;
+mod late;
 mod link;
 mod ops;
 mod scripts;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::call::{Call, Reply};
+use super::late::{NOT_PENDING, late_start};
 use super::link::Open;
 use super::{AT_ONCE, RedisGroup, TICK, scripts};
 use crate::group::nonce;
 use crate::group::types::{
-    ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, MemberView, Outcome, PartitionView,
-    Publish, Published, StartAt, Unit, UnitId, Unpark,
+    ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, LateStart, MemberView, Outcome,
+    Overview, PartitionView, Publish, Published, StartAt, Unit, UnitId, Unpark,
 };
 use crate::wire::Uuid;
 
@@ -30,7 +31,7 @@ fn id(name: &str, topics: &[Arc<str>]) -> Option<UnitId> {
     Some(UnitId { topic, partition: partition.parse().ok()?, carved_at: carved_at.parse().ok()? })
 }
 
-fn bad(what: &str) -> GroupError {
+pub(super) fn bad(what: &str) -> GroupError {
     GroupError::Strange(format!("a script answered {what}"))
 }
 
@@ -213,7 +214,8 @@ impl RedisGroup {
                             .arg(&*s.partition.to_string())
                             .arg(&s.topic_id.0[..])
                             .arg(s.leader_epoch);
-                        call.arg(s.start).arg(s.high_watermark).arg(s.log_start).arg(s.done.len());
+                        call.arg(s.start).arg(s.high_watermark).arg(s.log_start);
+                        call.arg(s.pending.map_or(NOT_PENDING, LateStart::code)).arg(s.done.len());
                         s.done.iter().for_each(|(from, to)| _ = call.arg(*from).arg(*to));
                     }
                     call
@@ -357,25 +359,34 @@ impl RedisGroup {
 
     /// See [`crate::group::GroupState::partitions`].
     pub async fn partitions(&self, topics: &[Arc<str>]) -> Result<Vec<PartitionView>, GroupError> {
+        Ok(self.look(topics, false).await?.partitions)
+    }
+
+    /// See [`crate::group::GroupState::overview`].
+    pub async fn overview(&self, topics: &[Arc<str>]) -> Result<Overview, GroupError> {
         self.look(topics, false).await
     }
 
     /// As [`Self::partitions`], of a server that was compared with the commits in Kafka: what another one says may be old.
+    /// Partitions that could not be compared yet are left out.
     pub(crate) async fn reconciled_partitions(
         &self,
         topics: &[Arc<str>],
     ) -> Result<Vec<PartitionView>, GroupError> {
-        self.look(topics, true).await
+        let mut views = self.look(topics, true).await?.partitions;
+        views.retain(|view| !view.unchecked);
+        Ok(views)
     }
 
-    async fn look(&self, topics: &[Arc<str>], reconciled: bool) -> Result<Vec<PartitionView>, GroupError> {
+    async fn look(&self, topics: &[Arc<str>], reconciled: bool) -> Result<Overview, GroupError> {
         let call = |open: &Open| {
             let mut call = self.prepare(&scripts::LOOK, topics.iter().map(|topic| &**topic));
             call.arg(if reconciled { &*open.run } else { "" }).arg(0);
             call
         };
         let mut reply = self.run(call).await?;
-        let mut views = Vec::new();
+        let mut overview = Overview::default();
+        let views = &mut overview.partitions;
         for topic in topics {
             let mut list = reply.list()?;
             let topic_id = topic_id(&mut list)?;
@@ -385,8 +396,13 @@ impl RedisGroup {
                 views.push(view(topic, partition(&mut rows)?, topic_id, &rows.bytes()?)?);
             }
             views[first..].sort_unstable_by_key(|view: &PartitionView| view.partition);
+            let mut pending = list.list()?;
+            while pending.len() > 0 {
+                let (partition, start) = (pending.whole()?, late_start(pending.int()?)?);
+                overview.pending.push((Arc::clone(topic), partition, start));
+            }
         }
-        Ok(views)
+        Ok(overview)
     }
 
     /// Partitions of a topic with their open units, `[first not handled, end)`, at one moment, as `reconciled_partitions`. At
@@ -409,12 +425,15 @@ impl RedisGroup {
             while reply.len() > 0 {
                 let mut one = reply.list()?;
                 let view = view(topic, partition(&mut one)?, topic_id, &one.bytes()?)?;
+                let may_be_old = view.unchecked;
                 let mut list = one.list()?;
                 let mut units = Vec::with_capacity(list.len() / 2);
                 while list.len() > 0 {
                     units.push((list.int()?, list.int()?));
                 }
-                found.push((view, units));
+                if !may_be_old {
+                    found.push((view, units));
+                }
             }
         }
         Ok(found)
@@ -478,7 +497,7 @@ fn check_offset(offset: i64) -> Result<(), GroupError> {
     if offset > LARGEST { Err(GroupError::TooLarge(offset)) } else { Ok(()) }
 }
 
-fn distinct<'a>(topics: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
+pub(super) fn distinct<'a>(topics: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
     let mut distinct: Vec<Arc<str>> = Vec::new();
     for topic in topics {
         if distinct.last() != Some(topic) && !distinct.contains(topic) {
@@ -532,11 +551,11 @@ fn partition(reply: &mut Reply) -> Result<i32, GroupError> {
 fn view(topic: &Arc<str>, partition: i32, topic_id: Uuid, row: &[u8]) -> Result<PartitionView, GroupError> {
     let mut row = row;
     let wrong = || bad("a partition's row that is not understood");
-    let mut fields = [0_i64; 12];
+    let mut fields = [0_i64; 15];
     for field in &mut fields {
         *field = rmp::decode::read_int(&mut row).map_err(|_| wrong())?;
     }
-    let [cursor, high, low, start, generation, epoch, in_flight, parked, paused, ..] = fields;
+    let [cursor, high, low, start, generation, epoch, in_flight, parked, paused, .., unchecked] = fields;
     Ok(PartitionView {
         topic: Arc::clone(topic),
         partition,
@@ -550,6 +569,7 @@ fn view(topic: &Arc<str>, partition: i32, topic_id: Uuid, row: &[u8]) -> Result<
         in_flight: in_flight.try_into().map_err(|_| wrong())?,
         parked: parked.try_into().map_err(|_| wrong())?,
         paused: paused == 1,
+        unchecked: unchecked == 1,
     })
 }
 

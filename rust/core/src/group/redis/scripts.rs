@@ -29,6 +29,8 @@ scripts! {
     PUBLISH "publish.lua";
     INIT "init.lua";
     SUBSCRIBE "subscribe.lua";
+    PEND "pend.lua";
+    SUSPEND "suspend.lua";
     SEEK "seek.lua";
     ADVANCE "advance.lua";
     PAUSE "pause.lua";

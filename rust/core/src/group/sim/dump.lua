@@ -20,10 +20,12 @@ say('meta', m[7] == '' and '-' or m[7], m[1], m[2], m[3], m[4] or '0', m[5] == '
 for name, t in pairs_of(TOPICS) do
     local retired = {}
     for i, id in ipairs(t[6]) do retired[i] = hex(id) end
-    say('topic', name, hex(t[1]), int(t[2]), int(t[3]), int(t[4]), int(t[5]), table.concat(retired, ','))
+    local pending = {}
+    for i = 1, #t[7], 2 do pending[#pending + 1] = int(t[7][i]) .. ':' .. int(t[7][i + 1]) end
+    say('topic', name, hex(t[1]), int(t[2]), int(t[3]), int(t[4]), int(t[5]), table.concat(retired, ','), table.concat(pending, ','))
     for number, p in pairs_of(ARGV[1] .. 'parts/' .. name) do
         local row = {}
-        for i = 1, 14 do row[i] = int(p[i]) end
+        for i = 1, 15 do row[i] = int(p[i]) end
         say('part', name .. '/' .. number, table.concat(row, ' '))
     end
     list('ring ' .. name, ARGV[1] .. 'work-queue/' .. name)

@@ -53,6 +53,8 @@ impl Dice {
 /// A record as the oracle sees it.
 #[derive(Clone, Copy, Default)]
 struct Record {
+    /// When it was written.
+    at: u64,
     /// Handled, reported lost, given up by an operator, or before the start.
     done: bool,
     /// Was done until an operator sought back.
@@ -106,8 +108,13 @@ impl Log {
         self.epochs.iter().find(|(e, _)| *e > epoch).map_or(self.end(), |(_, start)| *start)
     }
 
-    pub(super) fn append(&mut self, poison: bool) {
-        self.records.push(Record { poison, ..Record::default() });
+    pub(super) fn append(&mut self, at: u64, poison: bool) {
+        self.records.push(Record { at, poison, ..Record::default() });
+    }
+
+    /// The first offset of a record that is at least so young, as a leader answers ListOffsets.
+    pub(super) fn first_since(&self, at: u64) -> i64 {
+        self.records.iter().position(|record| record.at >= at).map_or(self.end(), |offset| offset as i64)
     }
 
     /// A new leader whose log is shorter.

@@ -93,6 +93,20 @@ impl Group {
         self.same("subscribe", ours, |t| t.run(t.group.subscribe(&[(Arc::clone(topic), exists)]))[0])
     }
 
+    pub(super) fn pend(&mut self, starts: &[Pend]) -> Vec<Pended> {
+        let ours = self.state.pend(starts);
+        self.same("pend", ours, |t| t.run(t.group.pend(starts)))
+    }
+
+    pub(super) fn suspend(&mut self, partitions: &[(Arc<str>, i32)]) {
+        self.state.suspend(partitions);
+        self.same("suspend", (), |t| t.run(t.group.suspend(partitions)));
+    }
+
+    pub(super) fn overview(&self, topics: &[Arc<str>]) -> Overview {
+        self.same("overview", self.state.overview(topics), |t| t.run(t.group.overview(topics)))
+    }
+
     pub(super) fn seek(
         &mut self,
         topic: &Arc<str>,

@@ -114,6 +114,7 @@ impl GroupState {
             in_flight: p.in_flight,
             parked: p.parked,
             paused: p.paused,
+            unchecked: p.unchecked,
         }
     }
 

@@ -65,11 +65,12 @@ impl GroupState {
         if self.ordered() && leased > 1 {
             return Err(format!("6 {leased} leases in an ordered group"));
         }
-        let expected = |i: usize| !p.paused && (!self.ordered() || (i == 0 && leased == 0));
+        let expected = |i: usize| !p.paused && !p.unchecked && (!self.ordered() || (i == 0 && leased == 0));
         if may_go.iter().enumerate().any(|(i, go)| *go != expected(i)) {
             return Err(format!("6 waiting units that may go: {may_go:?}, {leased} leased"));
         }
         let can = !p.paused
+            && !p.unchecked
             && p.cursor < p.high_watermark
             && p.in_flight < self.settings.units_per_partition()
             && p.parked < PARKED_PER_PARTITION;
@@ -93,6 +94,10 @@ impl GroupState {
             member.topics.iter().for_each(|topic| sums.entry(topic).or_default().2 += member.readers);
         }
         for (name, topic) in &self.topics {
+            let started = |partition: &&i32| self.partitions.contains_key(&(Arc::clone(name), **partition));
+            if let Some(partition) = topic.pending.keys().find(started) {
+                return Err(format!("9: {name}/{partition} is read, and its start is pending"));
+            }
             let counted = (topic.ring.len(), topic.backlog, topic.readers);
             let is = sums.remove(name).unwrap_or_default();
             if counted != is {

@@ -21,10 +21,12 @@ impl GroupState {
             let retired: Vec<String> = t.retired.iter().map(hex).collect();
             let unused = t.unused_since.map_or(-1, |at| at as i64);
             let (settled, backlog, readers) = (u8::from(t.settled), t.backlog, t.readers);
+            let pending: Vec<String> = t.pending.iter().map(|(p, at)| format!("{p}:{}", at.code())).collect();
             out.push(format!(
-                "topic {name} {} {settled} {backlog} {readers} {unused} {}",
+                "topic {name} {} {settled} {backlog} {readers} {unused} {} {}",
                 hex(&t.id),
-                retired.join(",")
+                retired.join(","),
+                pending.join(",")
             ));
         }
         for ((topic, partition), p) in &self.partitions {
@@ -35,8 +37,10 @@ impl GroupState {
             let (probe_at, probes) = (p.probe_at, p.probes);
             out.push(format!(
                 "part {topic}/{partition} {} {} {low} {start} {generation} {epoch} {in_flight} {parked} {paused} {weight} \
-                 {served} {listed} {probe_at} {probes}",
-                p.cursor, p.high_watermark
+                 {served} {listed} {probe_at} {probes} {}",
+                p.cursor,
+                p.high_watermark,
+                u8::from(p.unchecked)
             ));
             if parked > 0 {
                 out.push(format!("probes {topic}/{partition} {probe_at}"));

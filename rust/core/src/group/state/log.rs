@@ -136,10 +136,14 @@ impl GroupState {
             }
             self.forget_partitions(&start.topic);
         }
-        self.topic(&start.topic).settled = true;
-        if self.partitions.contains_key(&tp) {
+        let topic = self.topic(&start.topic);
+        topic.settled = true;
+        // Who has not heard of a pending start has found another one, by the policy of a later time.
+        let pending = topic.pending.get(&tp.1).copied();
+        if self.partitions.contains_key(&tp) || (pending.is_some() && pending != start.pending) {
             return false;
         }
+        self.topic(&start.topic).pending.remove(&tp.1);
         let fresh = Partition {
             cursor: start.start,
             high_watermark: start.high_watermark.max(start.start),
@@ -150,6 +154,7 @@ impl GroupState {
             in_flight: 0,
             parked: 0,
             paused: false,
+            unchecked: false,
             weight: 0,
             served: 0,
             listed: None,
@@ -183,8 +188,9 @@ impl GroupState {
         }
     }
 
-    /// Drops all partitions of a topic with their units.
+    /// Drops all partitions of a topic with their units. What was pending of it is of the old topic, too.
     fn forget_partitions(&mut self, topic: &Arc<str>) {
+        self.topic(topic).pending.clear();
         for tp in self.partitions_of(topic) {
             self.remove_partition(&tp);
             self.event(Event::Recreated { topic: tp.0, partition: tp.1 });
@@ -222,29 +228,35 @@ impl GroupState {
         p.cursor = offset;
         p.high_watermark = p.high_watermark.max(offset);
         p.generation = nonce;
+        // Whatever the commits say, they are about another generation.
+        self.resume(&tp);
         self.event(Event::Sought { topic: Arc::clone(topic), partition, from, to: offset });
         self.settle(&tp);
         true
     }
 
-    /// Everything below `offset` was handled, says a commit of this generation (the mirror).
+    /// Everything below `offset` was handled, says a commit of this generation (the mirror). So its position was compared with
+    /// the commit: a partition that was [suspended](Self::suspend) for that goes on, also when the commit is not ahead.
     pub fn advance(&mut self, topic: &Arc<str>, partition: i32, generation: u64, offset: i64) {
         let tp = (Arc::clone(topic), partition);
         let Some(p) = self.partitions.get_mut(&tp) else { return };
         // Facts about another generation are about other records: after a seek back they would skip what is to be repeated.
-        if p.generation != generation || offset <= p.low_watermark {
+        if p.generation != generation {
             return;
         }
-        p.cursor = p.cursor.max(offset);
-        p.high_watermark = p.high_watermark.max(offset);
-        for id in self.units.of(&tp) {
-            let row = self.units.get(&id).expect("invariant: the index names units that are there");
-            if row.end <= offset {
-                self.forget(&id);
-            } else if row.progress < offset {
-                self.units.update(&id, |row| row.advance(offset));
+        if offset > p.low_watermark {
+            p.cursor = p.cursor.max(offset);
+            p.high_watermark = p.high_watermark.max(offset);
+            for id in self.units.of(&tp) {
+                let row = self.units.get(&id).expect("invariant: the index names units that are there");
+                if row.end <= offset {
+                    self.forget(&id);
+                } else if row.progress < offset {
+                    self.units.update(&id, |row| row.advance(offset));
+                }
             }
         }
+        self.resume(&tp);
         self.settle(&tp);
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! * `exchange` - a member's round: acknowledgements, refusals, renewals, expired leases;
 //! * `claim` - who gets which unit, and how large it is;
+//! * `pending` - partitions that have to wait for their leader: for their start, or to be compared with the commits;
 //! * `log` - what is learned of partitions' logs: start, high watermark, truncation, retention, seeks, commits;
 //! * `quarantine` - units that failed too often, and how they are tried again;
 //! * `admin` - members and topics that go, pause, clock sanity, views;
@@ -21,6 +22,7 @@ mod claim;
 mod dump;
 mod exchange;
 mod log;
+mod pending;
 mod quarantine;
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::types::{ConsumerId, Event, GroupSettings, UnitId};
+use super::types::{ConsumerId, Event, GroupSettings, LateStart, UnitId};
 use super::units::{HELD, Phase, Units};
 use crate::wire::Uuid;
 
@@ -54,6 +56,8 @@ struct Partition {
     in_flight: u32,
     parked: u32,
     paused: bool,
+    /// Its position is not compared with the commit in Kafka yet, see [`GroupState::suspend`].
+    unchecked: bool,
     /// Average bytes of an offset times 256, 0 while unknown. Whole numbers, so that every implementation rounds alike.
     weight: u64,
     /// The turn in which it was served last: its place in the ring. Who was served longest ago is next, so a partition with a
@@ -74,6 +78,8 @@ struct Topic {
     retired: VecDeque<Uuid>,
     /// What existed when the group subscribed has its start: whatever appears from now on is read from its beginning.
     settled: bool,
+    /// Partitions whose start is not known yet, see [`GroupState::pend`].
+    pending: BTreeMap<i32, LateStart>,
     /// Partitions that can be carved: `(turn, partition)`.
     ring: BTreeSet<(u64, i32)>,
     /// Offsets that can be carved.
@@ -186,6 +192,7 @@ impl GroupState {
     /// Whether a unit can be carved off the partition now.
     const fn can_carve(&self, p: &Partition) -> bool {
         !p.paused
+            && !p.unchecked
             && p.cursor < p.high_watermark
             && p.in_flight < self.settings.units_per_partition()
             && p.parked < PARKED_PER_PARTITION
@@ -220,11 +227,12 @@ impl GroupState {
         }
     }
 
-    /// Which waiting units of a partition may be delivered when they are due. All, but for two cases: a paused partition
-    /// delivers nothing, and in an ordered one only the first unit that is not parked may go, and only while nothing is
+    /// Which waiting units of a partition may be delivered when they are due. All, but for two cases: a paused or
+    /// unchecked partition delivers nothing, and in an ordered one only the first unit that is not parked may go, and only while nothing is
     /// leased. What may not go is [`HELD`] instead of being looked at by every claim.
     fn hold_back(&mut self, tp: &Tp) {
-        let paused = self.partition(tp).paused;
+        let p = self.partition(tp);
+        let paused = p.paused || p.unchecked;
         if !paused && !self.ordered() {
             return;
         }

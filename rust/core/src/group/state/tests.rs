@@ -30,6 +30,7 @@ fn with_backlog(settings: GroupSettings, partitions: i32, records: i64) -> Group
         high_watermark: records,
         log_start: 0,
         done: Vec::new(),
+        pending: None,
     };
     state.init(&(0..partitions).map(start).collect::<Vec<_>>(), 5);
     state
@@ -153,6 +154,7 @@ fn a_recreated_topic_starts_anew_and_its_old_id_does_not_come_back() {
         high_watermark: 50,
         log_start: 0,
         done: Vec::new(),
+        pending: None,
     };
     assert_eq!(state.init(&[init(1, 40)], 5), 1);
     claim(&mut state, "a", 1, 1);
@@ -431,6 +433,7 @@ fn gaps_in_what_a_commit_holds_for_done_are_handed_out_and_nothing_else() {
         high_watermark: 50,
         log_start: 0,
         done: vec![(5, 8), (10, 12), (20, 30), (30, 31), (40, 60)],
+        pending: None,
     };
     assert_eq!(state.init(&[start], 5), 1);
     state.check().unwrap();

@@ -1,11 +1,13 @@
 -- Fixes the start of partitions; the first writer wins.
--- ARGV: nonce, n, then topic, partition, topic id, leader epoch, start, high watermark, log start, how many done, then from, to each
+-- ARGV: nonce, n, then topic, partition, topic id, leader epoch, start, high watermark, log start, the pending start that it was found
+--   for (-1: its first record, -2: none), how many done, then from, to each
 -- Reply: OK, how many were started
 
 local RETIRED = 16
 
--- Drops all partitions of a topic that was created again.
+-- Drops all partitions of a topic that was created again, and what was pending of it.
 local function forget_partitions(name)
+    topic(name).pending = {}
     for _, number in ipairs(numbers_of(name)) do
         local p = part(name .. '/' .. number)
         if p then
@@ -41,12 +43,19 @@ end
 local nonce, started = arg(), 0
 for _ = 1, arg() do
     local name, number, id, epoch, start, high, log_start = arg(), arg(), arg(), arg(), arg(), arg(), arg()
-    local pid, done = name .. '/' .. number, arg()
-    local known = identify(topic(name), id)
-    if known and not part(pid) then
+    local pid, found_for, done = name .. '/' .. number, arg(), arg()
+    local known, t = identify(topic(name), id), topic(name)
+    local at_pending = pending_at(t, tonumber(number))
+    -- Who has not heard of a pending start has found another one, by the policy of a later time.
+    local missed = at_pending and t.pending[at_pending + 1] ~= found_for
+    if known and not part(pid) and not missed then
+        if at_pending then
+            table.remove(t.pending, at_pending)
+            table.remove(t.pending, at_pending)
+        end
         local p = {pid = pid, topic = name, number = number, cursor = start, high = max(high, start), low = start,
             start = log_start, generation = nonce, epoch = epoch, in_flight = 0, parked = 0, paused = 0, weight = 0, served = 0,
-            listed = -1, ring = false, moved = true, probe_at = 0, probes = 1, queued = false}
+            listed = -1, ring = false, moved = true, probe_at = 0, probes = 1, queued = false, unchecked = 0}
         parts[pid] = p
         -- What is not done before the last that is done is a unit for each gap.
         for _ = 1, done do

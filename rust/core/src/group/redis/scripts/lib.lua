@@ -86,8 +86,9 @@ local function known_topic(name)
         local row = call('HGET', TOPICS, name)
         t = false
         if row then
-            local id, settled, backlog, readers, unused, retired = unp(row)
-            t = {name = name, id = id, settled = settled, backlog = backlog, readers = readers, unused = unused, retired = retired}
+            local id, settled, backlog, readers, unused, retired, pending = unp(row)
+            t = {name = name, id = id, settled = settled, backlog = backlog, readers = readers, unused = unused, retired = retired,
+                pending = pending}
         end
         topics[name] = t
     end
@@ -97,7 +98,7 @@ end
 local function topic(name)
     local t = known_topic(name)
     if not t then
-        t = {name = name, id = NO_ID, settled = 0, backlog = 0, readers = 0, unused = -1, retired = {}}
+        t = {name = name, id = NO_ID, settled = 0, backlog = 0, readers = 0, unused = -1, retired = {}, pending = {}}
         topics[name] = t
         changed(t)
     end
@@ -110,12 +111,12 @@ local parts, changed_parts = {}, {}
 
 local function read_part(pid, name, number, row)
     if not row then parts[pid] = false; return false end
-    local cursor, high, low, start, generation, epoch, in_flight, parked, paused, weight, served, listed, probe_at, probes =
-        unp(row)
+    local cursor, high, low, start, generation, epoch, in_flight, parked, paused, weight, served, listed, probe_at, probes,
+        unchecked = unp(row)
     local p = {pid = pid, topic = name, number = number, cursor = cursor, high = high, low = low, start = start,
         generation = generation, epoch = epoch, in_flight = in_flight, parked = parked, paused = paused, weight = weight,
         served = served, listed = listed, ring = listed >= 0 and served, changed = false, moved = false,
-        probe_at = probe_at, probes = probes, queued = parked > 0 and probe_at}
+        probe_at = probe_at, probes = probes, queued = parked > 0 and probe_at, unchecked = unchecked}
     parts[pid] = p
     return p
 end
@@ -131,7 +132,7 @@ local function part(pid)
 end
 
 local function can_carve(p)
-    return p.paused == 0 and p.cursor < p.high and p.in_flight < units_per_partition and p.parked < PARKED_PER_PARTITION
+    return p.paused == 0 and p.unchecked == 0 and p.cursor < p.high and p.in_flight < units_per_partition and p.parked < PARKED_PER_PARTITION
 end
 
 -- units -----------------------------------------------------------------------------------------------------------------
@@ -254,12 +255,12 @@ local function units_of(p)
     return ids
 end
 
--- Which waiting units of a partition may be delivered: all, but nothing of a paused one, and in an ordered one only the first
+-- Which waiting units of a partition may be delivered: all, but nothing of a paused or unchecked one, and in an ordered one only the first
 -- and only while nothing is leased. What may not go is HELD, instead of being looked at by every claim.
 local function hold_back(p)
     local open, leased = units_of(p), false
     for i = 1, #open do leased = leased or open[i].phase == LEASED end
-    local first = p.paused == 0 and not leased
+    local first = p.paused == 0 and p.unchecked == 0 and not leased
     for i = 1, #open do
         local u = open[i]
         if u.phase == WAITS then
@@ -277,13 +278,28 @@ local function release_held(p)
     end
 end
 
+-- A partition goes on that was suspended until it was compared with the commits; see pending.rs. The caller settles.
+local function resume(p)
+    if p.unchecked == 1 then
+        p.unchecked = 0
+        release_held(p)
+    end
+end
+
+-- Where the start of a partition stands that is pending: {number, start, ...}, in order.
+local function pending_at(t, number)
+    for i = 1, #t.pending, 2 do
+        if t.pending[i] == number then return i end
+    end
+end
+
 local function write(p)
     if not p.changed then p.changed = true; changed_parts[#changed_parts + 1] = p end
 end
 
 -- After a change of a partition or its units.
 local function settle(p)
-    if ordered or p.paused == 1 then hold_back(p) end
+    if ordered or p.paused == 1 or p.unchecked == 1 then hold_back(p) end
     local listed = can_carve(p) and p.high - p.cursor or -1
     if listed ~= p.listed then
         local t = topic(p.topic)
@@ -344,7 +360,7 @@ local function flush()
         else
             if p.moved then p.low = low_watermark(p); p.moved = false end
             put(rows, keys[p.topic].parts, p.number, pack(p.cursor, p.high, p.low, p.start, p.generation, p.epoch, p.in_flight,
-                p.parked, p.paused, p.weight, p.served, p.listed, p.probe_at, p.probes))
+                p.parked, p.paused, p.weight, p.served, p.listed, p.probe_at, p.probes, p.unchecked))
         end
     end
     changed_parts = {}
@@ -356,7 +372,7 @@ local function flush()
         t.changed = false
         if not t.removed then
             fields[#fields + 1] = t.name
-            fields[#fields + 1] = pack(t.id, t.settled, t.backlog, t.readers, t.unused, t.retired)
+            fields[#fields + 1] = pack(t.id, t.settled, t.backlog, t.readers, t.unused, t.retired, t.pending)
         end
     end
     changed_topics = {}

@@ -1,7 +1,7 @@
 -- What is known of all partitions of topics; or of some, with their open units, at one moment.
 -- ARGV: run id of the server that the caller speaks with, if what it holds must have been compared with the commits in Kafka, else
 -- nothing; 0; or how many partitions of the one topic, and their numbers.
--- Reply: OK, {topic id, {number, row, ...}} for each topic; with open units: OK, topic id, {number, row, {from, to, ...}} for each
+-- Reply: OK, {topic id, {number, row, ...}, {number, pending start, ...}} for each topic; with open units: OK, topic id, {number, row, {from, to, ...}} for each
 
 local run, count = arg(), arg()
 if run ~= '' and run ~= m[10] then return {'RECONCILE', m[10]} end
@@ -25,6 +25,6 @@ if count > 0 then
 end
 for i = 1, #names do
     local t = known_topic(names[i])
-    out[1 + i] = {t and t.id or NO_ID, call('HGETALL', keys[names[i]].parts)}
+    out[1 + i] = {t and t.id or NO_ID, call('HGETALL', keys[names[i]].parts), t and t.pending or {}}
 end
 return out

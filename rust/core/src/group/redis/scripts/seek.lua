@@ -5,6 +5,8 @@ if not p or p.generation ~= generation then return {'OK', 0} end
 local from = p.low
 drop_units_from(p, -1)
 p.cursor, p.high, p.generation, p.moved = offset, max(p.high, offset), nonce, true
+-- Whatever the commits say, they are about another generation.
+resume(p)
 event('e', 'sought', 'p', p.pid, 'from', int(from), 'to', int(offset))
 settle(p)
 flush()
