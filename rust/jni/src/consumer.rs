@@ -345,7 +345,7 @@ entry! {
         let values = [
             s.records, s.units_done, s.units_released, s.units_failed, s.units_fenced, s.units_stuck, s.records_lost,
             s.fetches, s.bytes_fetched, s.exchanges, s.units_held, s.readers, s.prefetch_bytes, s.topics_denied,
-            u64::from(s.handler_failing),
+            u64::from(s.handler_failing), s.partitions_pending,
         ];
         env.write_longs(into, &values.map(|v| jlong::try_from(v).unwrap_or(jlong::MAX)));
         Ok(())

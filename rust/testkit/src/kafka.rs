@@ -30,7 +30,7 @@ pub struct Options {
     advertised: Option<u16>,
     listeners: Vec<Listener>,
     users: Vec<String>,
-    joins: Option<u16>,
+    joins: Option<(u16, u32)>,
     cluster_id: String,
 }
 
@@ -128,8 +128,14 @@ impl Options {
 
     /// The second broker of the cluster that `first` has begun. Of KRaft.
     #[must_use]
-    pub fn joins(mut self, first: &RealKafka) -> Self {
-        self.joins = Some(first.controller);
+    pub fn joins(self, first: &RealKafka) -> Self {
+        self.joins_as(first, 2)
+    }
+
+    /// A further broker of the cluster that `first` has begun, with an id of its own. Of KRaft.
+    #[must_use]
+    pub fn joins_as(mut self, first: &RealKafka, node: u32) -> Self {
+        self.joins = Some((first.controller, node));
         self
     }
 
@@ -167,7 +173,7 @@ impl RealKafka {
         let zookeeper = if version == Version::V2_4 { Some(ZooKeeper::try_start()?) } else { None };
         let listeners = options.listeners.iter().map(|l| (l.name.clone(), free_port())).collect();
         let server = Server::new("the broker");
-        let controller = options.joins.unwrap_or_else(free_port);
+        let controller = options.joins.map_or_else(free_port, |(controller, _)| controller);
         let mut kafka = Self { server, zookeeper, port: free_port(), controller, version, small, listeners };
         std::fs::write(kafka.properties(), kafka.settings(options))
             .expect("the temporary folder can be written");
@@ -211,9 +217,9 @@ impl RealKafka {
                     "process.roles=broker,controller\nnode.id=1\n\
                      listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listen}\n"
                 ),
-                Some(_) => {
+                Some((_, node)) => {
                     format!(
-                        "process.roles=broker\nnode.id=2\nlisteners=PLAINTEXT://127.0.0.1:{port}{listen}\n"
+                        "process.roles=broker\nnode.id={node}\nlisteners=PLAINTEXT://127.0.0.1:{port}{listen}\n"
                     )
                 }
             };
@@ -255,6 +261,16 @@ impl RealKafka {
             }
         });
         address
+    }
+
+    /// Stops it where it stands (SIGSTOP): its sockets stay open, and nothing is answered. Returns when it does.
+    pub fn pause(&self) {
+        self.server.pause();
+    }
+
+    /// It goes on where it was (SIGCONT).
+    pub fn resume(&self) {
+        self.server.resume();
     }
 
     /// `127.0.0.1:port`.

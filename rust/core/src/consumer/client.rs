@@ -11,7 +11,7 @@ use super::shared::{Handle, Shared};
 use super::state::{Limits, State};
 use super::stats::{ConsumerStats, Counters};
 use super::talk::Talk;
-use super::{another, coordinate, fetch, mirror, seek, start, watch};
+use super::{another, coordinate, fetch, late, mirror, seek, start, watch};
 use crate::cluster::Cluster;
 use crate::config::{Config, RedisConf};
 use crate::group::{Coordinator, Embedded, GroupError, GroupSettings, RedisGroup};
@@ -67,11 +67,15 @@ impl Consumer {
     /// does not exist is no error: it is looked for again, and read from its earliest record when it appears. Takes up
     /// to `metadata-timeout` for the brokers and as much for the topics.
     ///
+    /// A partition whose leader does not answer within a few seconds, or that has none, is no error either if another one can be
+    /// read, or the group knows its positions: it follows when its leader answers, from where its log ended when this was
+    /// called, by the timestamps of its records and a minute earlier. [`ConsumerStats::partitions_pending`] counts those.
+    ///
     /// Must be called within a tokio runtime, which the consumer's tasks run on.
     ///
     /// # Errors
-    /// A wrong setting, an illegal topic name, no broker that answers, a group of another Kafka cluster, a partition whose start is
-    /// not to be had.
+    /// A wrong setting, an illegal topic name, no broker that answers, a group of another Kafka cluster, no partition whose start is
+    /// to be had.
     pub async fn connect(conf: Config, group: GroupConf, topics: &[&str]) -> Result<Self, ConsumerError> {
         conf.check()?;
         if topics.is_empty() {
@@ -112,6 +116,7 @@ impl Consumer {
         tokio::spawn(fetch::run(Arc::clone(&shared)));
         tokio::spawn(watch::run(Arc::clone(&shared)));
         tokio::spawn(mirror::run(Arc::clone(&shared)));
+        tokio::spawn(late::run(Arc::clone(&shared)));
         tokio::spawn(start::run(shared));
         Ok(Self { handle })
     }
@@ -191,15 +196,25 @@ impl Consumer {
             organiser: state.talk.is_organiser(),
             topics_denied: state.topics_denied(),
             handler_failing: state.failing.is_probing(),
+            partitions_pending: state.pending.count(state.talk.topics()),
             ..ConsumerStats::default()
         });
-        let ConsumerStats { units_held, readers, organiser, topics_denied, handler_failing, .. } = of_state;
+        let ConsumerStats {
+            units_held,
+            readers,
+            organiser,
+            topics_denied,
+            handler_failing,
+            partitions_pending,
+            ..
+        } = of_state;
         ConsumerStats {
             units_held,
             readers,
             organiser,
             topics_denied,
             handler_failing,
+            partitions_pending,
             prefetch_bytes: shared.budget.used() as u64,
             prefetch_peak: shared.budget.peak() as u64,
             events_dropped: shared.events.dropped(),

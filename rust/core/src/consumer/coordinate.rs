@@ -9,7 +9,7 @@ use super::mirror;
 use super::outage::Outage;
 use super::plan::Seen;
 use super::publish;
-use super::recover;
+use super::recover::Recovery;
 use super::shared::{Alarm, Shared};
 use super::state::Phase;
 use crate::group::{ExchangeReply, ExchangeRequest, GroupError};
@@ -17,6 +17,9 @@ use crate::log_rate;
 
 /// Longest wait before a consumer that closes asks a group again which failed.
 const RETRY_CLOSING: Duration = Duration::from_secs(1);
+
+/// How often the group is asked whether its positions are compared with Kafka's commits by now.
+const RECONCILED_EVERY: Duration = Duration::from_millis(50);
 
 /// Longest wait for work in the group; the heartbeat comes sooner.
 const WORK_WAIT: Duration = Duration::from_secs(30);
@@ -30,16 +33,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut outage = Outage::new();
     let mut last_learned = Instant::now();
     let mut lives = shared.coordinator.lives();
+    shared.with(|state| state.life = lives);
     let mut clearing: Option<JoinHandle<()>> = None;
+    let mut recovery = Recovery::default();
     loop {
-        if let Err(error) = recover::after_loss(&shared, &mut lives).await
-            && let Some(more) = log_rate::due(format_args!("restore {} {error}", shared.group()))
-        {
-            tracing::warn!(
-                "group \"{}\" was lost, and its positions are not restored yet: {error}{more}",
-                shared.group()
-            );
-        }
+        recovery.after_loss(&shared, &mut lives);
         let now = Instant::now();
         let (next, unsaid, request, phase) = shared.with(|state| {
             let next = state.tick(now);
@@ -65,10 +63,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         shared.with(|state| state.refused(error.to_string()));
                         None
                     }
+                    Err(GroupError::Reconcile) if phase == Phase::Open => {
+                        // It says itself what becomes of it.
+                        recovery.reconcile(&shared);
+                        Some(Instant::now() + super::jitter(RECONCILED_EVERY))
+                    }
+                    // One that closes needs no units, and so nobody to compare anything.
+                    Err(GroupError::Reconcile) if shared.with(|state| state.want_nothing()) => continue,
                     Err(error) => {
-                        if error == GroupError::Reconcile && reconciled(&shared).await {
-                            continue;
-                        }
                         if shared.with(|state| state.closing_for(now)) > shared.conf.lease {
                             // Everybody let go of us long ago, and what we held is free by itself.
                             end(&shared);
@@ -110,19 +112,6 @@ fn serves_again(shared: &Shared, outage: &mut Outage) {
             shared.group(),
             lasted.as_secs_f64()
         );
-    }
-}
-
-/// Holds what another server has against the commits in Kafka; whether that is done.
-async fn reconciled(shared: &Shared) -> bool {
-    match mirror::reconcile(shared).await {
-        Ok(()) => true,
-        Err(error) => {
-            if let Some(more) = log_rate::due(format_args!("reconcile {} {error}", shared.group())) {
-                tracing::warn!("comparing positions with Kafka's commits: {error}{more}");
-            }
-            false
-        }
     }
 }
 

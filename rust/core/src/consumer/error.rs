@@ -26,7 +26,7 @@ pub enum ConsumerError {
     /// A topic name is illegal, or its metadata could not be had.
     #[error(transparent)]
     Topic(#[from] TopicError),
-    /// The start of a partition could not be resolved: is its leader up?
+    /// No partition could be started: are their leaders up? Or this user may not ask where one begins.
     #[error("the start of a partition could not be resolved: {0}")]
     Start(#[from] OffsetsError),
     /// The group refused.

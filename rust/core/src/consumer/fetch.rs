@@ -78,7 +78,9 @@ async fn one(shared: Arc<Shared>, fetch: NodeFetch, charge: Charge) {
                 Counters::add(&shared.counters.fetches_near, 1);
             }
             let pause = answer.throttle_time_ms;
-            let parts = sort_answer(&shared, &fetch.wants, answer, charge);
+            let mut parts = sort_answer(&shared, &fetch.wants, answer, charge);
+            // One whose leader is asked where its log begins and ends keeps nobody waiting.
+            parts.sort_by_key(|part| part.error.treatment(Operation::Fetch) == Treatment::Reset);
             for part in parts {
                 take(&shared, part).await;
             }
@@ -320,10 +322,11 @@ async fn take(shared: &Arc<Shared>, part: Part) {
 /// A unit's position is outside the log. That never completes a unit: below the start its records are lost, which is
 /// said; above the end the log was truncated, or this leader is not as far as the last one was.
 async fn out_of_range(shared: &Arc<Shared>, want: &Want) {
-    let found = ends::ask(shared, std::slice::from_ref(&want.tp), shared.conf.request_timeout).await;
+    let patience = ends::within(shared.conf.request_timeout);
+    let found = ends::ask(shared, std::slice::from_ref(&want.tp), patience).await;
     let now = Instant::now();
-    match found.as_deref() {
-        Ok(&[Ends { earliest, latest, log_end }]) if earliest >= 0 => {
+    match found.map(|mut found| found.pop()).map_or_else(Err, Option::transpose) {
+        Ok(Some(Ends { earliest, latest, log_end })) if earliest >= 0 => {
             shared.with(|state| state.fetch_failed(want, now));
             if want.position < earliest {
                 shared.with(|state| state.log_starts(&want.tp, earliest));

@@ -309,6 +309,7 @@ mod tests {
                 high_watermark: 100,
                 log_start: 0,
                 done: Vec::new(),
+                pending: None,
             };
             group.init(&[start], 1);
             Self { group, is_foreign: true, read: 0 }

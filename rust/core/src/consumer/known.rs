@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::cache::Extent;
 use super::state::{Held, State, Tp};
-use crate::group::{Init, PartitionView, Unit};
+use crate::group::{PartitionView, Unit};
 use crate::wire::Uuid;
 
 /// What is known of the topics that this consumer reads.
@@ -69,6 +69,11 @@ impl Known {
         self.id(&view.topic).is_some_and(|id| !differ(id, view.topic_id))
     }
 
+    /// A topic was met, and nothing of it could be started yet.
+    pub(super) fn meet(&mut self, topic: &Arc<str>, id: Uuid) {
+        self.ids.entry(Arc::clone(topic)).or_insert(id);
+    }
+
     /// The brokers name the topic's id. Whether it is another topic; one that had no id is the same.
     pub(super) fn is_another(&mut self, topic: &str, id: Uuid) -> bool {
         let Some(known) = self.ids.get_mut(topic) else { return false };
@@ -115,7 +120,7 @@ impl Known {
 }
 
 impl<B: Extent> State<B> {
-    /// A topic was created again, or the group was lost: nothing known of its partitions holds, until [`starts`](Self::starts).
+    /// A topic was created again, or the group was lost: nothing known of its partitions holds, until [`started`](Self::started).
     pub(super) fn forget_topic(&mut self, topic: &Arc<str>) {
         self.known.leave(topic);
         self.known.forgotten.insert(Arc::clone(topic), None);
@@ -155,20 +160,26 @@ impl<B: Extent> State<B> {
     }
 
     /// The group knows where these partitions start.
-    pub(super) fn starts(&mut self, starts: &[Init], now: Instant) {
+    #[cfg(test)]
+    pub(super) fn starts(&mut self, starts: &[crate::group::Init], now: Instant) {
         for start in starts {
-            self.known.ids.insert(Arc::clone(&start.topic), start.topic_id);
-            if self.known.foreign.get(&start.topic).is_some_and(|met| met.known != start.topic_id) {
-                self.known.foreign.remove(&start.topic);
-            }
-            if let Some(since) = self.known.forgotten.get_mut(&start.topic) {
-                *since = since.or(Some(now));
-            }
             let tp = Tp { topic: Arc::clone(&start.topic), partition: start.partition };
-            // A feed of before may have the epoch of another topic.
-            self.feeds.remove(&tp);
-            self.known.started.insert(tp);
+            self.started(&tp, start.topic_id, now);
         }
+    }
+
+    /// The group knows where this partition starts, of the topic with this id.
+    pub(super) fn started(&mut self, tp: &Tp, id: Uuid, now: Instant) {
+        self.known.ids.insert(Arc::clone(&tp.topic), id);
+        if self.known.foreign.get(&tp.topic).is_some_and(|met| met.known != id) {
+            self.known.foreign.remove(&tp.topic);
+        }
+        if let Some(since) = self.known.forgotten.get_mut(&tp.topic) {
+            *since = since.or(Some(now));
+        }
+        // A feed of before may have the epoch of another topic.
+        self.feeds.remove(tp);
+        self.known.started.insert(tp.clone());
     }
 }
 

@@ -8,12 +8,13 @@
 //! A commit is believed as far as the log still is what it was about: a leader that has the commit's epoch end below the
 //! offset has lost those records, and others stand there now (KIP-320).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::ConsumerError;
 use super::foreign;
+use super::pending::{What, names};
 use super::publish::{Asked, epoch_ends};
 use super::shared::{Alarm, Shared};
 use super::state::Tp;
@@ -24,6 +25,8 @@ use crate::wire::{ErrorCode, Uuid};
 
 /// How often all positions are committed, changed or not.
 const ALL_EVERY: Duration = Duration::from_secs(300);
+/// How long leaders have to say whether commits hold, before their partitions wait for that alone.
+const LEADERS_WITHIN: Duration = Duration::from_secs(3);
 /// How long a commit may take when a consumer ends.
 const LAST_WITHIN: Duration = Duration::from_secs(2);
 
@@ -167,18 +170,46 @@ pub(super) async fn commit_now(
     }
 }
 
-/// What is committed of these partitions, as far as something is.
+/// What is committed of these partitions, as far as something is and this user may know it.
 pub(super) async fn committed(
     shared: &Shared,
     group: &RedisGroup,
     tps: &[Tp],
-) -> Result<impl Iterator<Item = (Tp, CommittedOffset)>, CommitError> {
+) -> Result<impl Iterator<Item = (Tp, CommittedOffset)> + use<>, CommitError> {
+    let (found, _) = committed_as_allowed(shared, group, tps.to_vec()).await?;
+    Ok(found.into_iter().filter(|(_, commit)| commit.offset >= 0))
+}
+
+/// What is committed of partitions, and those of topics of which this user may not know that: others of the group may.
+async fn committed_as_allowed(
+    shared: &Shared,
+    group: &RedisGroup,
+    mut asked: Vec<Tp>,
+) -> Result<(HashMap<Tp, CommittedOffset>, Vec<Tp>), CommitError> {
+    let mut hidden = Vec::new();
+    loop {
+        match committed_within(shared, group, &asked, shared.conf.metadata_timeout).await {
+            // One topic less, so this ends.
+            Err(CommitError::TopicNotAuthorized { topic, .. })
+                if asked.iter().any(|tp| tp.topic == topic) =>
+            {
+                hidden.extend(asked.extract_if(.., |tp| tp.topic == topic));
+            }
+            Err(error) => return Err(error),
+            Ok(found) => return Ok((found, hidden)),
+        }
+    }
+}
+
+async fn committed_within(
+    shared: &Shared,
+    group: &RedisGroup,
+    tps: &[Tp],
+    timeout: Duration,
+) -> Result<HashMap<Tp, CommittedOffset>, CommitError> {
     let asked: Vec<_> = tps.iter().map(|tp| (Arc::clone(&tp.topic), tp.partition)).collect();
-    let found = shared.cluster.committed_offsets(&name(group), &asked, shared.conf.metadata_timeout).await?;
-    let of = |commit: CommittedOffset| {
-        (Tp { topic: Arc::clone(&commit.topic), partition: commit.partition }, commit)
-    };
-    Ok(found.into_iter().filter(|commit| commit.offset >= 0).map(of))
+    let found = shared.cluster.committed_offsets(&name(group), &asked, timeout).await?;
+    Ok(tps.iter().cloned().zip(found).collect())
 }
 
 /// What is handled above the low watermark: all below the cursor that no open unit covers.
@@ -208,15 +239,25 @@ pub(super) struct Commits {
     found: HashMap<Tp, CommittedOffset>,
     /// Those that somebody else made, and their offsets.
     foreign: HashMap<Tp, i64>,
+    /// Those whose leader did not say whether their log still is what they are about.
+    unclear: HashSet<Tp>,
 }
 
 impl Commits {
-    /// Reads them; none for a group that is not mirrored.
-    pub(super) async fn read(shared: &Shared, tps: &[Tp]) -> Result<Self, ConsumerError> {
+    /// Reads those of partitions whose starts are `known`, and of those that are `to_start`, whose leaders are asked whether they
+    /// hold; none for a group that is not mirrored. Waits for the coordinator, `timeout` in all.
+    pub(super) async fn read(
+        shared: &Shared,
+        known: &[Tp],
+        to_start: &[Tp],
+        timeout: Duration,
+    ) -> Result<Self, ConsumerError> {
         let Some(group) = mirrored(shared) else {
-            return Ok(Self { found: HashMap::new(), foreign: HashMap::new() });
+            return Ok(Self { found: HashMap::new(), foreign: HashMap::new(), unclear: HashSet::new() });
         };
-        let mut found: HashMap<Tp, CommittedOffset> = committed(shared, group, tps).await?.collect();
+        let tps: Vec<Tp> = known.iter().chain(to_start).cloned().collect();
+        let mut found = committed_within(shared, group, &tps, timeout).await?;
+        found.retain(|_, commit| commit.offset >= 0);
         found.retain(|_, commit| {
             let topic = shared.cluster.cached_topic(&commit.topic).map_or_else(Uuid::default, |meta| meta.id);
             let of =
@@ -225,20 +266,27 @@ impl Commits {
             of == topic || of.is_zero() || topic.is_zero()
         });
         let foreign = found.iter().filter(|(_, commit)| foreign::is_foreign(commit));
-        let foreign = foreign.map(|(tp, commit)| (tp.clone(), commit.offset)).collect();
-        let ends = ends(shared, found.values()).await;
+        let foreign: HashMap<Tp, i64> = foreign.map(|(tp, commit)| (tp.clone(), commit.offset)).collect();
+        let counts = to_start.iter().chain(known.iter().filter(|tp| foreign.contains_key(tp)));
+        let (ends, unclear) = ends(shared, counts.filter_map(|tp| found.get(tp))).await;
         for (tp, commit) in &mut found {
             if let Some(end) = ends.get(tp).copied().filter(|end| *end < commit.offset) {
                 // Its records from there on are gone, and so is what is known of them.
                 (commit.offset, commit.metadata) = (end, String::new());
             }
         }
-        Ok(Self { found, foreign })
+        Ok(Self { found, foreign, unclear })
     }
 
     /// Where somebody else than the group committed a partition.
     pub(super) fn foreign(&self, tp: &Tp) -> Option<i64> {
         self.foreign.get(tp).copied()
+    }
+
+    /// Why it is not known yet where a partition stands, if it is not.
+    pub(super) fn is_unclear(&self, tp: &Tp) -> Option<Arc<str>> {
+        let why = "its leader does not say whether the log holds what was committed";
+        self.unclear.contains(tp).then(|| why.into())
     }
 
     /// Where a partition stands whose log ends at `end`, and what is done above that.
@@ -253,73 +301,160 @@ impl Commits {
     /// Makes sure, before anything is read, that positions can be committed: commits those that have none.
     pub(super) async fn begin(&self, shared: &Shared, views: &[PartitionView]) -> Result<(), ConsumerError> {
         let Some(group) = mirrored(shared) else { return Ok(()) };
-        let is_new = |view: &&PartitionView| {
-            !self.found.contains_key(&Tp { topic: Arc::clone(&view.topic), partition: view.partition })
-        };
         let tps: Vec<_> = views.iter().map(|view| (Arc::clone(&view.topic), view.partition)).collect();
         let timeout = shared.conf.metadata_timeout;
         shared.cluster.may_commit(&name(group), &tps, timeout).await?;
-        let commits: Vec<OffsetCommit> = views.iter().filter(is_new).map(|view| commit(view, &[])).collect();
-        shared.cluster.commit_offsets(&name(group), &commits, timeout).await?;
+        self.commit_new(shared, group, views.iter()).await
+    }
+
+    /// Commits those of `started` that have no commit: a Redis that loses them is to find where they began.
+    pub(super) async fn keep(
+        &self,
+        shared: &Shared,
+        views: &[PartitionView],
+        started: &[Tp],
+    ) -> Result<(), ConsumerError> {
+        let Some(group) = mirrored(shared) else { return Ok(()) };
+        let is_of = |view: &&PartitionView| started.contains(&tp_of(view));
+        self.commit_new(shared, group, views.iter().filter(is_of)).await
+    }
+
+    async fn commit_new(
+        &self,
+        shared: &Shared,
+        group: &RedisGroup,
+        views: impl Iterator<Item = &PartitionView>,
+    ) -> Result<(), ConsumerError> {
+        let views = views.filter(|view| !self.found.contains_key(&tp_of(view)) && !view.unchecked);
+        let commits: Vec<OffsetCommit> = views.map(|view| commit(view, &[])).collect();
+        if !commits.is_empty() {
+            let timeout = shared.conf.metadata_timeout;
+            shared.cluster.commit_offsets(&name(group), &commits, timeout).await?;
+        }
         Ok(())
     }
 }
 
-/// Where the epochs of commits end in the logs of today, as far as leaders tell.
-async fn ends<'a>(shared: &Shared, commits: impl Iterator<Item = &'a CommittedOffset>) -> HashMap<Tp, i64> {
-    let asked = commits.filter(|commit| commit.leader_epoch >= 0).filter_map(|commit| {
-        let tp = Tp { topic: Arc::clone(&commit.topic), partition: commit.partition };
-        let current = shared.cluster.leader(&tp.topic, tp.partition)?.epoch;
-        Some(Asked { tp, current, epoch: commit.leader_epoch })
-    });
-    let asked: Vec<Asked> = asked.collect();
-    epoch_ends(shared, &asked).await.into_iter().map(|(asked, end)| (asked.tp.clone(), end)).collect()
+fn tp_of(view: &PartitionView) -> Tp {
+    Tp { topic: Arc::clone(&view.topic), partition: view.partition }
 }
 
-/// Another server than the group was on last: it is brought up to the commits before it hands anything out.
+/// Where the epochs of commits end in the logs of today, and those whose leader does not say.
+async fn ends<'a>(
+    shared: &Shared,
+    commits: impl Iterator<Item = &'a CommittedOffset>,
+) -> (HashMap<Tp, i64>, HashSet<Tp>) {
+    let asked = commits.filter(|commit| commit.leader_epoch >= 0).map(|commit| {
+        let tp = Tp { topic: Arc::clone(&commit.topic), partition: commit.partition };
+        let current = shared.cluster.leader(&tp.topic, tp.partition).map_or(-1, |leader| leader.epoch);
+        Asked { tp, current, epoch: commit.leader_epoch }
+    });
+    let asked: Vec<Asked> = asked.collect();
+    let found = epoch_ends(shared, &asked, LEADERS_WITHIN).await;
+    let ends = found.ends.into_iter().map(|(asked, end)| (asked.tp.clone(), end)).collect();
+    (ends, found.silent.into_iter().map(|asked| asked.tp.clone()).collect())
+}
+
+/// Another server than the group was on last: it is brought up to the commits before it hands anything out. Partitions whose
+/// leaders cannot be asked whether their commits hold wait for that ([`check`]), and the others go on.
 pub(super) async fn reconcile(shared: &Shared) -> Result<(), ConsumerError> {
     let Coordinator::Redis(group) = &shared.coordinator else { return Ok(()) };
     // Before anything is read of it: yet another one may take over until all is compared.
     let server = group.server().await?;
     if mirrored(shared).is_some() {
         let topics = group.topics().await?;
-        for topic in &topics {
-            // Leaders of topics that others read are not known here.
-            shared.cluster.topic_if_exists(topic, shared.conf.metadata_timeout).await?;
+        // Leaders of topics that others read are not known here.
+        let unseen = topics.iter().filter(|topic| shared.cluster.cached_topic(topic).is_none());
+        let unseen: Vec<_> = unseen.cloned().collect();
+        if !unseen.is_empty()
+            && let Err(error) = shared.cluster.refresh(&unseen, LEADERS_WITHIN).await
+        {
+            tracing::debug!("leaders of topics that others read: {error}");
         }
         let views = group.partitions(&topics).await?;
-        let asked: Vec<_> = views.iter().map(|view| (Arc::clone(&view.topic), view.partition)).collect();
-        let found =
-            shared.cluster.committed_offsets(&name(group), &asked, shared.conf.metadata_timeout).await?;
-        let ahead: Vec<(&PartitionView, &CommittedOffset)> = views
-            .iter()
-            .zip(&found)
-            .filter_map(|(view, commit)| {
-                let commit = Some(commit).filter(|commit| commit.offset > view.low_watermark)?;
-                let remembered = decode_commit(&commit.metadata, commit.offset)?;
-                (remembered.generation == view.generation).then_some((view, commit))
-            })
-            .collect();
-        let ends = ends(shared, ahead.iter().map(|(_, commit)| *commit)).await;
-        let holds = |commit: &CommittedOffset| {
-            let tp = Tp { topic: Arc::clone(&commit.topic), partition: commit.partition };
-            ends.get(&tp).is_some_and(|end| *end >= commit.offset)
-        };
-        let facts: Vec<_> = ahead
-            .into_iter()
-            .filter(|(_, commit)| holds(commit))
-            .map(|(view, commit)| (Arc::clone(&view.topic), view.partition, view.generation, commit.offset))
-            .collect();
+        let (facts, unclear) = compare(shared, group, &views).await?;
+        let behind = facts.iter().filter(|(.., offset)| *offset >= 0).count();
         if let Some(more) = log_rate::due(format_args!("reconcile {} {server}", name(group))) {
             tracing::info!(
-                "Redis {} was started anew or another one took over; {} of {} positions were behind Kafka's commits{more}",
+                "Redis {} was started anew or another one took over; {behind} of {} positions were behind Kafka's commits{more}",
                 group.conf().address(),
-                facts.len(),
                 views.len()
             );
         }
         group.advance(&facts).await?;
+        wait_for_leaders(shared, group, &unclear).await?;
     }
     group.reconciled(&server).await?;
+    Ok(())
+}
+
+/// These are compared with the commits when their leaders answer.
+async fn wait_for_leaders(shared: &Shared, group: &RedisGroup, unclear: &[Tp]) -> Result<(), ConsumerError> {
+    if unclear.is_empty() {
+        return Ok(());
+    }
+    let tps: Vec<_> = unclear.iter().map(|tp| (Arc::clone(&tp.topic), tp.partition)).collect();
+    group.suspend(&tps).await?;
+    tracing::warn!(
+        "{} may be behind Kafka's commits: they are read again when their leaders say whether those hold",
+        names(unclear.iter())
+    );
+    let now = Instant::now();
+    shared.with(|state| unclear.iter().for_each(|tp| state.pending.add(tp, What::Check, None, true, now)));
+    shared.late_kick.notify_one();
+    Ok(())
+}
+
+/// What Kafka's commits say of positions: facts for `advance`, -1 where the commit says nothing more, and the partitions of which
+/// it is not known whether the commit holds.
+type Compared = (Vec<(Arc<str>, i32, u64, i64)>, Vec<Tp>);
+
+async fn compare(
+    shared: &Shared,
+    group: &RedisGroup,
+    views: &[PartitionView],
+) -> Result<Compared, ConsumerError> {
+    let asked = views.iter().map(tp_of).collect();
+    let (found, hidden) = committed_as_allowed(shared, group, asked).await?;
+    let is_ahead = |view: &PartitionView, commit: &CommittedOffset| {
+        let remembered = decode_commit(&commit.metadata, commit.offset);
+        commit.offset > view.low_watermark && remembered.is_some_and(|it| it.generation == view.generation)
+    };
+    let both = || views.iter().filter_map(|view| Some((view, found.get(&tp_of(view))?)));
+    let ahead = both().filter(|(view, commit)| is_ahead(view, commit)).map(|(_, commit)| commit);
+    let (ends, silent) = ends(shared, ahead).await;
+    let (mut facts, mut unclear) = (Vec::new(), hidden);
+    for (view, commit) in both() {
+        let tp = tp_of(view);
+        if is_ahead(view, commit) && silent.contains(&tp) {
+            unclear.push(tp);
+            continue;
+        }
+        let holds = is_ahead(view, commit) && ends.get(&tp).is_some_and(|end| *end >= commit.offset);
+        if holds || view.unchecked {
+            let offset = if holds { commit.offset } else { -1 };
+            facts.push((tp.topic, tp.partition, view.generation, offset));
+        }
+    }
+    Ok((facts, unclear))
+}
+
+/// Compares partitions that had to wait for that with Kafka's commits; those that still have to wait do.
+pub(super) async fn check(shared: &Shared, tps: &[Tp]) -> Result<(), ConsumerError> {
+    let Some(group) = mirrored(shared) else { return Ok(()) };
+    let mut topics: Vec<Arc<str>> = tps.iter().map(|tp| Arc::clone(&tp.topic)).collect();
+    topics.dedup();
+    let views = group.partitions(&topics).await?;
+    let views: Vec<_> = views.into_iter().filter(|v| v.unchecked && tps.contains(&tp_of(v))).collect();
+    let (facts, unclear) = compare(shared, group, &views).await?;
+    group.advance(&facts).await?;
+    let now = Instant::now();
+    let over = shared.with(|state| {
+        let over = tps.iter().filter(|tp| !unclear.contains(tp));
+        over.filter(|tp| state.pending.done(tp, What::Check, now).is_some()).collect::<Vec<_>>()
+    });
+    if !over.is_empty() {
+        tracing::info!("{} were compared with Kafka's commits, and are read again", names(over.into_iter()));
+    }
     Ok(())
 }

@@ -3,9 +3,9 @@
 //!
 //! # How it works
 //! Everything a consumer knows is one `state::State` behind one lock that is taken per unit and per fetched piece,
-//! never per record. Four tasks work on it: `coordinate` exchanges with the group (acknowledgements, progress,
+//! never per record. Five tasks work on it: `coordinate` exchanges with the group (acknowledgements, progress,
 //! claims), `fetch` gets the units' batches from their leaders, `watch` finds new records when this consumer is the
-//! group's organiser, `start` finds topics and partitions that appear. A [`Reader`] is what a thread or task of the
+//! group's organiser, `start` finds topics and partitions that appear, `late` tries again what had to wait for its leader. A [`Reader`] is what a thread or task of the
 //! application reads with; it opens batches (CRC, decompression) and walks their records in its own thread.
 //!
 //! # The non-obvious
@@ -36,9 +36,11 @@ mod fetch;
 mod foreign;
 mod glance;
 mod known;
+mod late;
 mod message;
 mod mirror;
 mod outage;
+mod pending;
 mod piece;
 mod plan;
 mod publish;
@@ -50,6 +52,7 @@ mod shared;
 mod sizing;
 mod slot;
 mod start;
+mod starting;
 mod state;
 mod stats;
 mod talk;

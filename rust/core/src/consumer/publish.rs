@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use super::event::Event;
 use super::plan::Seen;
@@ -54,8 +57,8 @@ pub(super) async fn clear_up(shared: &Shared, unclear: Vec<Unclear>) {
         .iter()
         .map(|(seen, epoch)| Asked { tp: seen.tp.clone(), current: seen.epoch, epoch: *epoch })
         .collect();
-    let found = epoch_ends(shared, &questions).await;
-    let end_of = |seen: &Seen| found.iter().find(|(question, _)| question.tp == seen.tp);
+    let found = epoch_ends(shared, &questions, shared.conf.request_timeout).await;
+    let end_of = |seen: &Seen| found.ends.iter().find(|(question, _)| question.tp == seen.tp);
     let (ends, unanswered): (Vec<_>, Vec<_>) =
         unclear.iter().map(|(seen, _)| (seen, end_of(seen))).partition(|(_, end)| end.is_some());
     unsaid(shared, unanswered.into_iter().map(|(seen, _)| seen));
@@ -139,50 +142,78 @@ pub(super) struct Asked {
     pub(super) epoch: i32,
 }
 
-/// Asks the leaders, each once. What is not answered is not among the answers.
-pub(super) async fn epoch_ends<'a>(shared: &Shared, asked: &'a [Asked]) -> Vec<(&'a Asked, i64)> {
+/// What leaders say of [`Asked`].
+pub(super) struct EpochEnds<'a> {
+    /// Where epochs end.
+    pub(super) ends: Vec<(&'a Asked, i64)>,
+    /// What nobody has said anything about: its leader did not answer, or there is none. (What a leader refuses to say is in
+    /// neither.)
+    pub(super) silent: Vec<&'a Asked>,
+}
+
+/// Asks the leaders, each once and all at the same time, within `timeout`.
+pub(super) async fn epoch_ends<'a>(shared: &Shared, asked: &'a [Asked], timeout: Duration) -> EpochEnds<'a> {
     let mut by_node: BTreeMap<i32, Vec<&Asked>> = BTreeMap::new();
+    let mut found = EpochEnds { ends: Vec::new(), silent: Vec::new() };
     for question in asked {
-        if let Some(leader) = shared.cluster.leader(&question.tp.topic, question.tp.partition) {
-            by_node.entry(leader.node).or_default().push(question);
+        match shared.cluster.leader(&question.tp.topic, question.tp.partition) {
+            Some(leader) => by_node.entry(leader.node).or_default().push(question),
+            None => found.silent.push(question),
         }
     }
-    let mut ends = Vec::new();
-    for (node, asked) in by_node {
-        let mut topics: Vec<OffsetForLeaderTopic> = Vec::new();
-        for question in &asked {
-            let partition = OffsetForLeaderPartition {
-                partition: question.tp.partition,
-                current_leader_epoch: question.current,
-                leader_epoch: question.epoch,
-            };
-            match topics.iter_mut().find(|topic| topic.topic == question.tp.topic) {
-                Some(topic) => topic.partitions.push(partition),
-                None => topics.push(OffsetForLeaderTopic {
-                    topic: Arc::clone(&question.tp.topic),
-                    partitions: vec![partition],
-                }),
-            }
-        }
-        let request = OffsetForLeaderEpochRequest { topics, ..Default::default() };
-        let timeout = shared.conf.request_timeout;
-        let answer = match shared.cluster.call(node, Purpose::Control, &request, timeout).await {
-            Ok(answer) => answer,
-            Err(error) => {
+    let mut calls = JoinSet::new();
+    for (node, asked) in &by_node {
+        let (node, request, cluster) = (*node, epoch_request(asked), shared.cluster.clone());
+        let within = shared.conf.request_timeout;
+        calls.spawn(async move {
+            let called = cluster.call(node, Purpose::Control, &request, within);
+            // Our time may be shorter than what makes a broker count as dead.
+            (node, tokio::time::timeout(timeout, called).await)
+        });
+    }
+    while let Some(Ok((node, answer))) = calls.join_next().await {
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
                 tracing::debug!(node, "asking where leader epochs end: {error}");
                 continue;
             }
+            Err(_) => {
+                tracing::debug!(node, "asking where leader epochs end: no answer within {timeout:?}");
+                continue;
+            }
         };
+        let Some(asked) = by_node.remove(&node) else { continue };
         for topic in answer.topics {
-            for found in topic.partitions {
-                let is = |tp: &Tp| tp.topic == topic.topic && tp.partition == found.partition;
+            for ended in topic.partitions {
+                let is = |tp: &Tp| tp.topic == topic.topic && tp.partition == ended.partition;
                 let Some(question) = asked.iter().find(|question| is(&question.tp)) else { continue };
-                if ErrorCode(found.error_code) == ErrorCode::NONE {
+                if ErrorCode(ended.error_code) == ErrorCode::NONE {
                     // -1: the leader has no record of that epoch or an older one; what was there is gone.
-                    ends.push((*question, found.end_offset.max(0)));
+                    found.ends.push((*question, ended.end_offset.max(0)));
                 }
             }
         }
     }
-    ends
+    found.silent.extend(by_node.into_values().flatten());
+    found
+}
+
+fn epoch_request(asked: &[&Asked]) -> OffsetForLeaderEpochRequest {
+    let mut topics: Vec<OffsetForLeaderTopic> = Vec::new();
+    for question in asked {
+        let partition = OffsetForLeaderPartition {
+            partition: question.tp.partition,
+            current_leader_epoch: question.current,
+            leader_epoch: question.epoch,
+        };
+        match topics.iter_mut().find(|topic| topic.topic == question.tp.topic) {
+            Some(topic) => topic.partitions.push(partition),
+            None => topics.push(OffsetForLeaderTopic {
+                topic: Arc::clone(&question.tp.topic),
+                partitions: vec![partition],
+            }),
+        }
+    }
+    OffsetForLeaderEpochRequest { topics, ..Default::default() }
 }

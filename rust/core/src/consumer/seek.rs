@@ -45,8 +45,9 @@ async fn check(shared: &Shared, tp: &Tp, offset: i64) -> Result<(), SeekError> {
     if meta.partition(partition).is_none() {
         return Err(SeekError::UnknownPartition { topic, partition, partitions: meta.partitions.len() });
     }
-    let ends = ends::ask(shared, std::slice::from_ref(tp), timeout).await?;
-    let range = ends.first().map(|ends| (ends.earliest.max(0), ends.log_end.max(0)));
+    let mut ends = ends::ask(shared, std::slice::from_ref(tp), ends::within(timeout)).await?;
+    let ends = ends.pop().transpose()?;
+    let range = ends.map(|ends| (ends.earliest.max(0), ends.log_end.max(0)));
     match range {
         Some((earliest, end)) if offset < earliest || offset > end => {
             Err(SeekError::OutOfRange { topic, partition, offset, earliest, end })

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) fetch_kick: Arc<Notify>,
     pub(super) watch_kick: Notify,
     pub(super) look_kick: Notify,
+    /// Something waits for its leader that is to be tried.
+    pub(super) late_kick: Notify,
     /// Turns true when the group was told everything and the tasks end.
     pub(super) over: watch::Sender<bool>,
     state: Mutex<State<Arc<Piece>>>,
@@ -61,6 +63,7 @@ impl Shared {
             fetch_kick,
             watch_kick: Notify::new(),
             look_kick: Notify::new(),
+            late_kick: Notify::new(),
             over: watch::Sender::new(false),
             state: Mutex::new(state),
         })

@@ -20,6 +20,7 @@ use super::event::Event;
 use super::failing::{Failing, Failure};
 use super::feed::Feed;
 use super::known::Known;
+use super::pending::Pending;
 use super::sizing::Sizing;
 use super::slot::{Slot, SlotId};
 use super::stats::Counters;
@@ -231,6 +232,10 @@ pub(super) struct State<B> {
     pub(super) moved: HashMap<Tp, Instant>,
     /// What failed, and whether everything does.
     pub(super) failing: Failing,
+    /// Partitions that wait for their leader.
+    pub(super) pending: Pending,
+    /// The life of the group whose starts are fixed, see [`Coordinator::lives`](crate::group::Coordinator::lives).
+    pub(super) life: u64,
     last_key: u64,
 }
 
@@ -260,6 +265,8 @@ impl<B: Extent> State<B> {
             known: Known::default(),
             moved: HashMap::new(),
             failing: Failing::new(ordered),
+            pending: Pending::default(),
+            life: 0,
             last_key: 0,
         }
     }

@@ -46,6 +46,9 @@ pub struct ConsumerStats {
     pub topics_denied: u64,
     /// Whether everything fails, so that about one record a second is tried (see [`Event::HandlerFailing`](super::Event)).
     pub handler_failing: bool,
+    /// Partitions of the topics subscribed to that cannot be read yet because their leader, or the group's coordinator, does not
+    /// answer. They follow by themselves.
+    pub partitions_pending: u64,
     /// Events dropped because nobody read them.
     pub events_dropped: u64,
     /// Whether this consumer watches for new records for the whole group.

@@ -244,6 +244,16 @@ impl<B: Extent> State<B> {
         Some(request)
     }
 
+    /// The exchange that has no answer asks for nothing any more; says whether it had. Units that it was given before are free when
+    /// this consumer leaves.
+    pub(super) fn want_nothing(&mut self) -> bool {
+        let Some(pending) = &mut self.talk.pending else { return false };
+        let request = &mut pending.request;
+        let had = request.want > 0 || request.organise;
+        (request.want, request.organise) = (0, false);
+        had
+    }
+
     /// Offsets a unit should have: the least of the topics', since one request asks for all of them.
     fn unit_offsets(&self) -> u32 {
         let fresh = Sizing::new(self.limits.unit_target, self.limits.consume_step).offsets();

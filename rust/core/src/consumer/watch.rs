@@ -28,13 +28,14 @@ use super::cache::Extent;
 use super::ends;
 use super::event::Event;
 use super::fetch;
+use super::late;
 use super::plan::{PIECE_LEAST, Seen, Want};
 use super::publish::publish;
 use super::session::{Answer, Session};
 use super::shared::{Alarm, Shared};
 use super::state::{State, Tp};
 use super::stats::Counters;
-use crate::cluster::{Cluster, Isolation, Purpose, TopicMeta};
+use crate::cluster::{Cluster, Isolation, Patience, Purpose, TopicMeta};
 use crate::group::{Event as GroupEvent, GroupError};
 use crate::log_rate;
 use crate::net::CallError;
@@ -49,6 +50,8 @@ const LEADERS_EVERY: Duration = Duration::from_secs(1);
 const POLL_BYTES: usize = 1 << 20;
 /// How long a leader has to take note that its session is over.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Longest wait for the ends of a partition when those of others are known.
+const SILENT_MOST: Duration = Duration::from_secs(2);
 /// Wait after a failed poll, doubling with jitter.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
@@ -155,7 +158,9 @@ async fn look_at_partitions(shared: &Shared) -> Result<(), GroupError> {
         tracing::debug!("topics that other members read: {error}");
     }
     topics.extend_from_slice(&ours);
-    let views = shared.coordinator.partitions(&topics).await?;
+    let overview = shared.coordinator.overview(&topics).await?;
+    late::learn(shared, &overview);
+    let views = overview.partitions;
     let (ours, others): (Vec<_>, Vec<_>) = views.iter().partition(|view| ours.contains(&view.topic));
     shared.with(|state| {
         // Of a topic that was created again meanwhile it says nothing; where new partitions start is fixed first.
@@ -369,18 +374,29 @@ async fn call(
 /// Asks for start and end of partitions and publishes them.
 async fn ask_ends(shared: &Arc<Shared>, wants: &[Want]) {
     let tps: Vec<Tp> = wants.iter().map(|want| want.tp.clone()).collect();
-    let found = ends::ask(shared, &tps, shared.conf.request_timeout).await;
+    // Of one leader, but a partition may have moved to one that does not answer.
+    let patience = Patience {
+        silent: SILENT_MOST,
+        leaderless: SILENT_MOST,
+        ..ends::within(shared.conf.request_timeout)
+    };
+    let found = ends::ask(shared, &tps, patience).await;
     match found {
         Ok(found) => {
             let seen: Vec<Seen> = wants
                 .iter()
                 .zip(found)
-                .map(|(want, ends)| Seen {
-                    tp: want.tp.clone(),
-                    topic_id: want.topic_id,
-                    high_watermark: ends.latest,
-                    log_start: ends.earliest,
-                    epoch: want.epoch,
+                .filter_map(|(want, ends)| {
+                    let ends =
+                        ends.inspect_err(|error| tracing::debug!("ends of partitions: {error}")).ok()?;
+                    let (high_watermark, log_start) = (ends.latest, ends.earliest);
+                    Some(Seen {
+                        tp: want.tp.clone(),
+                        topic_id: want.topic_id,
+                        high_watermark,
+                        log_start,
+                        epoch: want.epoch,
+                    })
                 })
                 .collect();
             publish(shared, &seen).await;

@@ -1,6 +1,7 @@
 //! The consumer against brokers that do what they are told: one with one topic of one partition, whose batches have ten records,
 //! and the test kit's, which keep what tests append.
 
+mod away;
 mod clusters;
 mod damaged;
 #[path = "../net_fake/mod.rs"]

@@ -4,6 +4,7 @@ mod broker;
 mod chunks;
 mod clusters;
 mod faults;
+mod frozen;
 mod groups;
 mod leaving;
 mod logs;

@@ -1,4 +1,4 @@
-//! ListOffsets: where logs begin (0) and end.
+//! ListOffsets: where logs begin (0) and end, and the first batch that is at least so young.
 
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -27,7 +27,12 @@ pub(super) fn answer(shared: &Shared, call: Call, request: &ListOffsetsRequest) 
                 .with_partition_index(asked.partition_index)
                 .with_error_code(code);
             if code == 0 {
-                answer.offset = if asked.timestamp == LATEST { end } else { 0 };
+                answer.offset = match asked.timestamp {
+                    LATEST => end,
+                    // Whole batches: who wants to be told of a record puts it into one alone.
+                    0.. => partition.and_then(|p| p.since(asked.timestamp)).unwrap_or(-1),
+                    _ => 0,
+                };
                 answer.leader_epoch = partition.map_or(-1, |p| p.epoch);
             }
             partitions.push(answer);

@@ -186,6 +186,12 @@ impl Partition {
         self.log.last().map_or(0, Stored::end)
     }
 
+    /// The base of the first batch with a record of at least this timestamp.
+    fn since(&self, timestamp: i64) -> Option<i64> {
+        let newest = |b: &Stored| i64::from_be_bytes(b.bytes[35..43].try_into().expect("it has a header"));
+        self.log.iter().find(|batch| newest(batch) >= timestamp).map(|batch| batch.base)
+    }
+
     /// Appends a batch, and says where.
     fn append(&mut self, batch: &Bytes) -> i64 {
         let base = self.end();
@@ -469,7 +475,7 @@ impl FakeKafka {
         self.shared.appended.notify_waiters();
     }
 
-    /// Moves a partition to another broker.
+    /// Moves a partition to another broker; -1: it has no leader.
     pub fn move_leader(&self, topic: &str, partition: usize, node: i32) {
         let mut state = self.shared.state();
         let partition = state.partition_mut(topic, partition);

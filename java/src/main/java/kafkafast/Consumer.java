@@ -53,7 +53,10 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
      * Joins a group. When this returns the start of every partition is fixed: what is produced afterwards is read. A partition without a
      * committed offset starts at its end, or with {@code use-earliest} at its earliest message.
      *
-     * <p>Blocks until a broker has answered and the starts are known, at most about {@code metadata-timeout} for each.
+     * <p>Blocks until a broker has answered and the starts are known, at most about {@code metadata-timeout} for each. A partition without a
+     * leader, or whose leader does not answer within a few seconds, is no error if another one can be read or the group knows its positions:
+     * a warning names it, {@link ConsumerStats#getPartitionsPending()} counts it, and it follows when its leader answers, from where its log
+     * ended when this was called, by the timestamps of its messages and a minute earlier.
      *
      * @param conf settings, copied
      * @param brokers brokers asked first; may be null or empty when conf has {@code bootstrap.servers}

@@ -2,7 +2,7 @@ package kafkafast;
 
 /** What a consumer has done so far: one immutable look at counters that move on. */
 public final class ConsumerStats {
-    private static final int FIELDS = 15;
+    private static final int FIELDS = 16;
 
     private final long[] values;
 
@@ -152,9 +152,19 @@ public final class ConsumerStats {
         return values[14] != 0;
     }
 
+    /**
+     * Partitions that cannot be read yet because their leader, or the group's coordinator, does not answer. They follow by themselves. The log says which.
+     *
+     * @return a number, 0 when all is well
+     */
+    public long getPartitionsPending() {
+        return values[15];
+    }
+
     @Override
     public String toString() {
         return "ConsumerStats(messages=" + getMessages() + ", unitsDone=" + getUnitsDone() + ", unitsHeld=" + getUnitsHeld() + ", unitsFailed="
-            + getUnitsFailed() + ", readers=" + getReaders() + ", prefetchBytes=" + getPrefetchBytes() + ", topicsDenied=" + getTopicsDenied() + ")";
+            + getUnitsFailed() + ", readers=" + getReaders() + ", prefetchBytes=" + getPrefetchBytes() + ", topicsDenied=" + getTopicsDenied()
+            + ", partitionsPending=" + getPartitionsPending() + ")";
     }
 }

@@ -4,7 +4,7 @@ use super::super::state::Limits;
 use super::super::talk::Talk;
 use super::*;
 use crate::config::Config;
-use crate::group::{Init, Unit, UnitId};
+use crate::group::{Unit, UnitId};
 use crate::wire::Uuid;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,22 +60,6 @@ fn want(position: i64, epoch: i32) -> Want {
 /// Fetched of that partition so far by the one unit that is held.
 fn next(state: &State<Batch>) -> i64 {
     state.units.values().next().expect("a unit").next
-}
-
-/// The partition starts with ten records.
-fn start_of(topic_id: Uuid) -> Init {
-    let (leader_epoch, start, high_watermark, log_start, done) = (0, 0, 10, 0, Vec::new());
-    Init {
-        topic: tp().topic,
-        partition: 0,
-        topic_id,
-        leader_epoch,
-        start,
-        high_watermark,
-        log_start,
-        done,
-        pending: None,
-    }
 }
 
 fn claim(state: &mut State<Batch>, unit: Unit) {
@@ -241,7 +225,7 @@ fn a_unit_that_is_complete_has_lost_nothing() {
 fn what_comes_late_of_a_topic_that_was_created_again_is_dropped() {
     let mut state = state();
     claim(&mut state, unit(0, 100, 0));
-    state.starts(&[start_of(Uuid([7; 16]))], Instant::now());
+    state.started(&tp(), Uuid([7; 16]), Instant::now());
     assert!(state.known.has_started(&tp()));
     state.forget_topic(&tp().topic);
     assert!(!state.polled(&tp(), 0, vec![Batch(0, 100)], 100, 0));
@@ -262,7 +246,7 @@ fn until_the_group_knows_a_topic_that_was_created_again_no_unit_of_it_is_taken()
     state.forget_topic(&topic);
     assert!(state.topics_to_claim(now).is_empty() && state.known.is_gone(&topic, now));
     claim(&mut state, unit(0, 100, 7));
-    state.starts(&[start_of(Uuid([8; 16]))], later);
+    state.started(&tp(), Uuid([8; 16]), later);
     assert!(state.known.has_started(&tp()) && state.topics_to_claim(later) == [Arc::clone(&topic)]);
     // What was asked for before may still be of the old one.
     assert!(state.known.is_gone(&topic, now) && !state.known.is_gone(&topic, later));
@@ -277,7 +261,7 @@ fn a_unit_of_another_topic_goes_back_and_it_is_asked_who_is_behind() {
     let id = |n| Uuid([n; 16]);
     let of = |n| Unit { topic_id: id(n), ..unit(0, 100, 0) };
     state.talk.add_topic(&topic);
-    state.starts(&[start_of(id(8))], now);
+    state.started(&tp(), id(8), now);
     state.keep(&tp(), 0, vec![Batch(0, 100)]);
     let mut waits = Vec::new();
     for times in 1..=8 {
@@ -300,7 +284,7 @@ fn a_unit_of_another_topic_goes_back_and_it_is_asked_who_is_behind() {
     // It is this consumer that was behind.
     state.turn_away(vec![of(9)], now, now);
     state.forget_topic(&topic);
-    state.starts(&[start_of(id(9))], now);
+    state.started(&tp(), id(9), now);
     assert!(
         state.topics_to_claim(now) == [Arc::clone(&topic)]
             && state.turn_away(vec![of(9)], now, now).len() == 1
