@@ -1,9 +1,11 @@
 //! `NativeConsumer`: the handle behind Java's Consumer, and its threads' slots.
 
+use std::collections::VecDeque;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jni::sys::{jboolean, jbyteArray, jint, jlong, jlongArray, jobject, jstring};
 use kafka_fast::config::Config;
@@ -26,6 +28,8 @@ const CODE_CLOSED: jint = -1;
 const GROW: jint = -2;
 /// The longest wait in native code.
 const MAX_MOMENT: Duration = Duration::from_millis(10);
+/// Lists kept for Java to take.
+const LISTS: usize = 16;
 /// A connect to a group in Redis waits for Redis so often at most: to be let in, to look at it, to join; each may be
 /// tried again.
 const REDIS_TURNS: u32 = 10;
@@ -46,6 +50,31 @@ struct Shell {
     /// A slot for each reading thread, at the index Java knows it by; bounded by the threads that live.
     slots: RwLock<Vec<Option<Arc<Slot>>>>,
     topics: Mutex<Topics>,
+    /// Lists that Java has not taken yet; a thread that was interrupted never does.
+    lists: Mutex<Lists>,
+}
+
+/// Lists by number, at most [`LISTS`], the oldest first.
+#[derive(Default)]
+struct Lists {
+    last: jlong,
+    kept: VecDeque<(jlong, String)>,
+}
+
+impl Lists {
+    fn keep(&mut self, list: String) -> jlong {
+        if self.kept.len() == LISTS {
+            self.kept.pop_front();
+        }
+        self.last += 1;
+        self.kept.push_back((self.last, list));
+        self.last
+    }
+
+    fn take(&mut self, number: jlong) -> Option<String> {
+        let at = self.kept.iter().position(|(n, _)| *n == number)?;
+        self.kept.remove(at).map(|(_, list)| list)
+    }
 }
 
 /// What one Java thread reads with.
@@ -137,6 +166,7 @@ entry! {
             runtime: runtime::handle()?,
             slots: RwLock::default(),
             topics: Mutex::default(),
+            lists: Mutex::default(),
         })))
     }
 }
@@ -337,6 +367,49 @@ entry! {
 }
 
 entry! {
+    /// `static native void quarantined(long handle, long token)`: an operation; its result is the number of a list.
+    fn Java_kafkafast_NativeConsumer_quarantined(_env, handle: jlong, token: jlong) -> (), else (); {
+        let shell = shared(handle);
+        service::spawn(token, shell.conf.metadata_timeout, async move {
+            let units = shell.open()?.quarantined().await?;
+            let now = SystemTime::now();
+            let mut list = String::new();
+            for unit in units {
+                let since = now.checked_sub(unit.age).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                let since = since.unwrap_or_default().as_millis();
+                // Writing to a String does not fail.
+                _ = writeln!(list, "{}\t{}\t{}\t{}\t{since}", unit.topic, unit.partition, unit.from, unit.to);
+            }
+            Ok(shell.lists.lock().keep(list))
+        })?;
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native String listed(long handle, long number)`: a list by its number, once.
+    fn Java_kafkafast_NativeConsumer_listed(env, handle: jlong, number: jlong) -> jstring, else std::ptr::null_mut(); {
+        let list = shell(handle).lists.lock().take(number);
+        let gone = || Failure::new(ErrorKind::Internal, "too many threads asked what is quarantined; ask again");
+        Ok(env.new_string(&list.ok_or_else(gone)?))
+    }
+}
+
+entry! {
+    /// `static native void unpark(long handle, String topic, int partition, long offset, long token)`: an operation.
+    fn Java_kafkafast_NativeConsumer_unpark(
+        env, handle: jlong, topic: jstring, partition: jint, offset: jlong, token: jlong
+    ) -> (), else (); {
+        let topic = env.string(topic)?;
+        let shell = shared(handle);
+        service::spawn(token, shell.conf.metadata_timeout, async move {
+            Ok(i64::from(shell.open()?.release(&topic, partition, offset).await?))
+        })?;
+        Ok(())
+    }
+}
+
+entry! {
     /// `static native void stats(long handle, long[] into)`: counters, in the order of `ConsumerStats.java`.
     fn Java_kafkafast_NativeConsumer_stats(env, handle: jlong, into: jlongArray) -> (), else (); {
         let shell = shell(handle);
@@ -345,7 +418,7 @@ entry! {
         let values = [
             s.records, s.units_done, s.units_released, s.units_failed, s.units_fenced, s.units_stuck, s.records_lost,
             s.fetches, s.bytes_fetched, s.exchanges, s.units_held, s.readers, s.prefetch_bytes, s.topics_denied,
-            u64::from(s.handler_failing), s.partitions_pending,
+            u64::from(s.handler_failing), s.partitions_pending, s.units_quarantined, s.partitions_blocked,
         ];
         env.write_longs(into, &values.map(|v| jlong::try_from(v).unwrap_or(jlong::MAX)));
         Ok(())

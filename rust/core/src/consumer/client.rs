@@ -260,12 +260,12 @@ impl Consumer {
         Err(CloseError::NotHandedBack { units, millis: began.elapsed().as_millis() })
     }
 
-    fn open(&self) -> Result<(), ConsumerError> {
+    pub(super) fn open(&self) -> Result<(), ConsumerError> {
         let open = self.shared().with(|state| state.is_open());
         if open { Ok(()) } else { Err(ConsumerError::Closed) }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         self.handle.shared()
     }
 }

@@ -120,7 +120,18 @@ pub enum Event {
         /// What the broker said, and what to do.
         reason: Arc<str>,
     },
-    /// A unit failed too often and was put aside; it holds the partition's committed offset.
+    /// So many units of a partition are quarantined that it takes no new work until some of them are handled, which is tried every
+    /// minute, or released. Told by the group's organiser.
+    Blocked {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// How many units are quarantined.
+        parked: u32,
+    },
+    /// A unit failed too often, or cannot be read, and is quarantined: it holds the partition's committed offset, those behind it go on,
+    /// and the longest quarantined of a partition is tried again every minute. Told by the group's organiser.
     Parked {
         /// The topic.
         topic: Arc<str>,

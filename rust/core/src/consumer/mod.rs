@@ -21,6 +21,7 @@
 
 mod aborted;
 mod another;
+mod aside;
 mod budget;
 mod cache;
 mod chunk;
@@ -63,6 +64,7 @@ mod simulation;
 
 use std::time::Duration;
 
+pub use crate::group::Quarantined;
 pub use chunk::{ChunkSink, Filled, Put, SlotControl, UnitInfo};
 pub use client::{Consumer, GroupConf};
 pub use error::{CloseError, ConsumerError, ReadError, SeekError};

@@ -22,6 +22,10 @@ pub struct ConsumerStats {
     pub units_stuck: u64,
     /// Records the broker deleted before anyone read them.
     pub records_lost: u64,
+    /// Units that were quarantined (see [`Event::Parked`](super::Event)), by whichever member, while this one was the organiser.
+    pub units_quarantined: u64,
+    /// How often so many were that a partition takes no new work, likewise (see [`Event::Blocked`](super::Event)).
+    pub partitions_blocked: u64,
     /// Fetch requests answered, long polls not counted.
     pub fetches: u64,
     /// Those of them that a replica near by has answered (`client.rack`).
@@ -66,6 +70,8 @@ pub(super) struct Counters {
     pub(super) units_fenced: AtomicU64,
     pub(super) units_stuck: AtomicU64,
     pub(super) records_lost: AtomicU64,
+    pub(super) units_quarantined: AtomicU64,
+    pub(super) partitions_blocked: AtomicU64,
     pub(super) fetches: AtomicU64,
     pub(super) fetches_near: AtomicU64,
     pub(super) long_polls: AtomicU64,
@@ -90,6 +96,8 @@ impl Counters {
             units_fenced: get(&self.units_fenced),
             units_stuck: get(&self.units_stuck),
             records_lost: get(&self.records_lost),
+            units_quarantined: get(&self.units_quarantined),
+            partitions_blocked: get(&self.partitions_blocked),
             fetches: get(&self.fetches),
             fetches_near: get(&self.fetches_near),
             long_polls: get(&self.long_polls),

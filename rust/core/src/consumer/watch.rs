@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use super::aside;
 use super::cache::Extent;
 use super::ends;
-use super::event::Event;
 use super::fetch;
 use super::late;
 use super::plan::{PIECE_LEAST, Seen, Want};
@@ -36,8 +36,7 @@ use super::shared::{Alarm, Shared};
 use super::state::{State, Tp};
 use super::stats::Counters;
 use crate::cluster::{Cluster, Isolation, Patience, Purpose, TopicMeta};
-use crate::group::{Event as GroupEvent, GroupError};
-use crate::log_rate;
+use crate::group::GroupError;
 use crate::net::CallError;
 use crate::wire::messages::FetchRequest;
 use crate::wire::{Operation, Treatment};
@@ -126,24 +125,7 @@ async fn look_at_group(shared: &Shared) {
         tracing::debug!("asking the group where it is: {error}");
     }
     let events = shared.coordinator.events().await.unwrap_or_default();
-    for event in events {
-        match event {
-            GroupEvent::Parked { unit, from, to } => {
-                let (topic, partition) = (Arc::clone(&unit.topic), unit.partition);
-                // There may be a thousand of a partition; each has its event.
-                if let Some(more) =
-                    log_rate::due(format_args!("parked {} {topic}/{partition}", shared.group()))
-                {
-                    tracing::warn!("{unit} failed too often and is put aside: offsets {from} to {to}{more}");
-                }
-                shared.events.push(Event::Parked { topic, partition, start: from, end: to });
-            }
-            GroupEvent::Sought { topic, partition, from, to } => {
-                shared.events.push(Event::Sought { topic, partition, from, to });
-            }
-            _ => {}
-        }
-    }
+    events.into_iter().for_each(|event| aside::tell(shared, event));
 }
 
 async fn look_at_partitions(shared: &Shared) -> Result<(), GroupError> {

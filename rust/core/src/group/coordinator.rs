@@ -8,7 +8,7 @@ use super::redis::RedisGroup;
 use super::state::GroupState;
 use super::types::{
     ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, MemberView, Overview, PartitionView,
-    Pend, Pended, Publish, Published, StartAt, Unpark,
+    Pend, Pended, Publish, Published, Quarantined, StartAt, Unpark,
 };
 
 /// A group, wherever it lives. Each method is one atomic step of it.
@@ -116,10 +116,26 @@ impl Coordinator {
     }
 
     /// See [`GroupState::unpark`].
-    pub async fn unpark(&self, topic: &Arc<str>, partition: i32, what: Unpark) -> Result<usize, GroupError> {
+    pub async fn unpark(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        offset: Option<i64>,
+        what: Unpark,
+    ) -> Result<usize, GroupError> {
         match self {
-            Self::Embedded(group) => group.step(|state, now| state.unpark(now, topic, partition, what)),
-            Self::Redis(group) => group.unpark(topic, partition, what).await,
+            Self::Embedded(group) => {
+                group.step(|state, now| state.unpark(now, topic, partition, offset, what))
+            }
+            Self::Redis(group) => group.unpark(topic, partition, offset, what).await,
+        }
+    }
+
+    /// See [`GroupState::quarantined`].
+    pub async fn quarantined(&self, topics: &[Arc<str>]) -> Result<Vec<Quarantined>, GroupError> {
+        match self {
+            Self::Embedded(group) => group.step(|state, now| state.quarantined(now, topics)),
+            Self::Redis(group) => group.quarantined(topics).await,
         }
     }
 

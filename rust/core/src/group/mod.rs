@@ -27,6 +27,6 @@ pub use redis::RedisGroup;
 pub use state::GroupState;
 pub use types::{
     Ack, ConsumerId, EpochEnd, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init,
-    LateStart, MemberView, Nack, Outcome, Overview, PartitionView, Pend, Pended, Publish, Published, Renew,
-    StartAt, Unit, UnitId, Unpark,
+    LateStart, MemberView, Nack, Outcome, Overview, PartitionView, Pend, Pended, Publish, Published,
+    Quarantined, Renew, StartAt, Unit, UnitId, Unpark,
 };

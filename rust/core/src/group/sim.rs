@@ -354,9 +354,10 @@ impl Sim {
 
     fn unpark(&mut self) {
         let (tp, retry) = (self.any_tp(), self.dice.one_in(4));
+        let one = if self.dice.one_in(2) { self.any_parked(tp) } else { None };
         let before = self.state.open_units(&model::topic(tp.0), tp.1 as i32);
         let what = if retry { Unpark::Retry } else { Unpark::Discard };
-        if self.state.unpark(self.now, &model::topic(tp.0), tp.1 as i32, what) > 0 && !retry {
+        if self.state.unpark(self.now, &model::topic(tp.0), tp.1 as i32, one, what) > 0 && !retry {
             let after = self.state.open_units(&model::topic(tp.0), tp.1 as i32);
             let given_up = before.iter().filter(|unit| !after.contains(unit));
             given_up.for_each(|(from, to)| self.logs[tp.0][tp.1].is_done(*from, *to));

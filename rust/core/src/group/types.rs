@@ -359,6 +359,22 @@ pub enum StartAt {
     Earliest,
 }
 
+/// A parked unit: records that failed too often, or that cannot be read. They are held back until they are tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quarantined {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// The first offset.
+    pub from: i64,
+    /// The offset behind the last.
+    pub to: i64,
+    /// How long it has been parked, by the group's clock; since it was tried last, if it was.
+    pub age: Duration,
+}
+
 /// What to do with parked units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unpark {

@@ -5,6 +5,7 @@ import java.time.Duration;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
+import java.util.Objects;
 
 /**
  * Reads messages as a member of a group. All methods are thread safe; each thread that reads has a place of its own.
@@ -326,6 +327,48 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
                 throw state.closedError();
             }
             state.run(operation, token -> NativeConsumer.changeTopics(handle, add, names, token));
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * What is quarantined of this consumer's topics, for the whole group: messages that failed too often and batches that cannot be read, in
+     * order of topic, partition and offset. What is being tried again at this moment is not among them.
+     *
+     * @return a list of its own; at most 1024 entries a partition
+     * @throws KafkaFastException when the group is not reached
+     * @throws IllegalStateException after close
+     */
+    public List<Quarantined> quarantined() {
+        try {
+            if (state.isClosed()) {
+                throw state.closedError();
+            }
+            long number = state.run("Consumer.quarantined", token -> NativeConsumer.quarantined(handle, token));
+            return Quarantined.parse(NativeConsumer.listed(handle, number));
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * Delivers the quarantined unit that holds a message again, to any consumer of the group, with all attempts.
+     *
+     * @param topic the topic
+     * @param partition the partition
+     * @param offset the message, or any other of its unit
+     * @return false when no such unit is quarantined: it may be handled by now, or be tried again at this moment
+     * @throws KafkaFastException when the group is not reached; it may be released all the same
+     * @throws IllegalStateException after close
+     */
+    public boolean release(String topic, int partition, long offset) {
+        Objects.requireNonNull(topic, "Consumer.release: topic must not be null");
+        try {
+            if (state.isClosed()) {
+                throw state.closedError();
+            }
+            return state.run("Consumer.release", token -> NativeConsumer.unpark(handle, topic, partition, offset, token)) == 1;
         } finally {
             Reference.reachabilityFence(this);
         }

@@ -2,7 +2,7 @@ package kafkafast;
 
 /** What a consumer has done so far: one immutable look at counters that move on. */
 public final class ConsumerStats {
-    private static final int FIELDS = 16;
+    private static final int FIELDS = 18;
 
     private final long[] values;
 
@@ -159,6 +159,24 @@ public final class ConsumerStats {
      */
     public long getPartitionsPending() {
         return values[15];
+    }
+
+    /**
+     * Work units that were quarantined, by whichever consumer of the group, while this one watched for the group.
+     *
+     * @return a number that only grows
+     */
+    public long getUnitsQuarantined() {
+        return values[16];
+    }
+
+    /**
+     * How often so many units of a partition were quarantined that it takes no new work, while this consumer watched for the group.
+     *
+     * @return a number that only grows, 0 when all is well
+     */
+    public long getPartitionsBlocked() {
+        return values[17];
     }
 
     @Override

@@ -41,6 +41,15 @@ final class NativeConsumer {
 
     static native void changeTopics(long handle, boolean add, String topics, long token);
 
+    /** Its result is the number of a list that {@link #listed} gives. */
+    static native void quarantined(long handle, long token);
+
+    /** A line for each unit: topic, partition, from, to, since (ms since 1970), with tabs between. Once. */
+    static native String listed(long handle, long number);
+
+    /** Its result is 1 when something was released, else 0. */
+    static native void unpark(long handle, String topic, int partition, long offset, long token);
+
     static native void stats(long handle, long[] into);
 
     static native void close(long handle, long token, long timeoutMillis);

@@ -13,6 +13,7 @@ mod call;
 mod late;
 mod link;
 mod ops;
+mod quarantine;
 mod scripts;
 
 use std::collections::BTreeSet;

@@ -10,7 +10,7 @@ use super::{AT_ONCE, RedisGroup, TICK, scripts};
 use crate::group::nonce;
 use crate::group::types::{
     ConsumerId, Event, ExchangeReply, ExchangeRequest, GroupError, Init, LateStart, MemberView, Outcome,
-    Overview, PartitionView, Publish, Published, StartAt, Unit, UnitId, Unpark,
+    Overview, PartitionView, Publish, Published, StartAt, Unit, UnitId,
 };
 use crate::wire::Uuid;
 
@@ -24,7 +24,7 @@ fn name(id: &UnitId) -> String {
     format!("{}/{}@{:016}", id.topic, id.partition, id.carved_at)
 }
 
-fn id(name: &str, topics: &[Arc<str>]) -> Option<UnitId> {
+pub(super) fn id(name: &str, topics: &[Arc<str>]) -> Option<UnitId> {
     let (tp, carved_at) = name.rsplit_once('@')?;
     let (topic, partition) = tp.rsplit_once('/')?;
     let topic = topics.iter().find(|t| ***t == *topic).map_or_else(|| Arc::from(topic), Arc::clone);
@@ -287,16 +287,6 @@ impl RedisGroup {
                 None => call.arg(""),
             };
             call.arg(i32::from(paused));
-            call
-        };
-        self.run(call).await?.whole()
-    }
-
-    /// See [`crate::group::GroupState::unpark`].
-    pub async fn unpark(&self, topic: &Arc<str>, partition: i32, what: Unpark) -> Result<usize, GroupError> {
-        let call = |_: &Open| {
-            let mut call = self.prepare(&scripts::UNPARK, [&**topic].into_iter());
-            call.arg(&*partition.to_string()).arg(i32::from(what == Unpark::Retry));
             call
         };
         self.run(call).await?.whole()

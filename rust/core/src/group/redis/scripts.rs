@@ -35,6 +35,7 @@ scripts! {
     ADVANCE "advance.lua";
     PAUSE "pause.lua";
     UNPARK "unpark.lua";
+    QUARANTINED "quarantined.lua";
     TICK "tick.lua";
     LEAVE "leave.lua";
     LOOK "look.lua";

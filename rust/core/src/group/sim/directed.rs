@@ -108,6 +108,12 @@ fn probes(redis: &Redis) {
     sim.check();
     assert_eq!((fourth.len(), sim.parked()), (2, 6));
     assert_eq!(sim.a_minute_later(), 5, "one again");
+    // An operator has one of the others delivered.
+    let parked = sim.state.quarantined(sim.now, &[model::topic(0)]);
+    let (one, retry) = (Some(parked[1].from), Unpark::Retry);
+    assert_eq!((parked.len(), sim.state.unpark(sim.now, &model::topic(0), 0, one, retry)), (5, 1));
+    sim.check();
+    assert_eq!(sim.state.quarantined(sim.now, &[model::topic(0)]).len(), 4);
 }
 
 /// What is wrong, the text of a script, what stands for it, and who finds it.
@@ -163,6 +169,12 @@ const MISTAKES: &[Mistake] = &[
         "a unit that is parked again stays a probe",
         "u.phase, u.time, u.probe = PARKED, now, 0",
         "u.phase, u.time = PARKED, now",
+        probes,
+    ),
+    (
+        "of one parked unit all are delivered",
+        "(offset < 0 or (u.progress <= offset and offset < u.stop))",
+        "true",
         probes,
     ),
     (

@@ -28,6 +28,14 @@ impl Sim {
         }
     }
 
+    /// An offset of a parked unit of a partition, or one nearby.
+    pub(super) fn any_parked(&mut self, tp: Tp) -> Option<i64> {
+        let all = self.state.quarantined(self.now, &[model::topic(tp.0)]);
+        let of: Vec<_> = all.iter().filter(|unit| unit.partition == tp.1 as i32).collect();
+        let unit = of.get(self.dice.below(of.len().max(1)))?;
+        Some(unit.from + self.dice.roll((unit.to - unit.from + 1) as u64) as i64)
+    }
+
     pub(super) fn parked(&self) -> u32 {
         let topics: Vec<_> = (0..self.logs.len()).map(model::topic).collect();
         self.state.partitions(&topics).iter().map(|view| view.parked).sum()

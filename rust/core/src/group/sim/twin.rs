@@ -130,9 +130,21 @@ impl Group {
         self.same("pause", ours, |t| t.run(t.group.pause(topic, partition, paused)))
     }
 
-    pub(super) fn unpark(&mut self, now: u64, topic: &Arc<str>, partition: i32, what: Unpark) -> usize {
-        let ours = self.state.unpark(now, topic, partition, what);
-        self.same("unpark", ours, |t| t.at(now, t.group.unpark(topic, partition, what)))
+    pub(super) fn unpark(
+        &mut self,
+        now: u64,
+        topic: &Arc<str>,
+        partition: i32,
+        offset: Option<i64>,
+        what: Unpark,
+    ) -> usize {
+        let ours = self.state.unpark(now, topic, partition, offset, what);
+        self.same("unpark", ours, |t| t.at(now, t.group.unpark(topic, partition, offset, what)))
+    }
+
+    pub(super) fn quarantined(&self, now: u64, topics: &[Arc<str>]) -> Vec<Quarantined> {
+        let ours = self.state.quarantined(now, topics);
+        self.same("quarantined", ours, |t| t.at(now, t.group.quarantined(topics)))
     }
 
     pub(super) fn tick(&mut self, now: u64) {

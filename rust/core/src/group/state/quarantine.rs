@@ -5,10 +5,11 @@
 //! themselves when it is mended, and one that stays bad costs a delivery a minute at most.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exchange::LONGEST_BACKOFF;
 use super::{GroupState, PARKED_PER_PARTITION, Tp};
-use crate::group::types::{Event, UnitId, Unpark};
+use crate::group::types::{Event, Quarantined, UnitId, Unpark};
 use crate::group::units::{Phase, Row};
 
 /// How often parked units of a partition are tried again, ms.
@@ -108,13 +109,42 @@ impl GroupState {
         parked.for_each(|p| p.probe_at = p.probe_at.min(now + PROBE_EVERY));
     }
 
-    /// Delivers the parked units of a partition again, with all attempts, or gives them up. Returns how many there were.
-    pub fn unpark(&mut self, now: u64, topic: &Arc<str>, partition: i32, what: Unpark) -> usize {
+    /// The parked units of these topics, in order of topic, partition and offset. What is tried again at the moment is not parked.
+    pub fn quarantined(&self, now: u64, topics: &[Arc<str>]) -> Vec<Quarantined> {
+        let mut found = Vec::new();
+        for tp in topics.iter().flat_map(|topic| self.partitions_of(topic)) {
+            if self.partitions[&tp].parked == 0 {
+                continue;
+            }
+            for id in self.units.of(&tp) {
+                let Some(Row { phase: Phase::Parked(since), progress, end, .. }) = self.units.get(&id) else {
+                    continue;
+                };
+                let (topic, partition) = (Arc::clone(&tp.0), tp.1);
+                let age = Duration::from_millis(now.saturating_sub(*since));
+                found.push(Quarantined { topic, partition, from: *progress, to: *end, age });
+            }
+        }
+        found.sort_by(|a, b| (&a.topic, a.partition, a.from).cmp(&(&b.topic, b.partition, b.from)));
+        found
+    }
+
+    /// Delivers the parked units of a partition again, with all attempts, or gives them up: all, or the one that holds `offset`.
+    /// Returns how many there were.
+    pub fn unpark(
+        &mut self,
+        now: u64,
+        topic: &Arc<str>,
+        partition: i32,
+        offset: Option<i64>,
+        what: Unpark,
+    ) -> usize {
         let tp: Tp = (Arc::clone(topic), partition);
         if !self.partitions.contains_key(&tp) {
             return 0;
         }
-        let parked = |id: &UnitId| self.units.get(id).is_some_and(|row| row.is_parked());
+        let named = |row: &Row| offset.is_none_or(|offset| (row.progress..row.end).contains(&offset));
+        let parked = |id: &UnitId| self.units.get(id).is_some_and(|row| row.is_parked() && named(row));
         let ids: Vec<UnitId> = self.units.of(&tp).into_iter().filter(parked).collect();
         for id in &ids {
             match what {

@@ -312,7 +312,7 @@ fn an_ordered_holder_that_was_overtaken_cannot_take_its_unit_back() {
     assert_eq!((rest.start, view(&state).parked), (1, 1));
     alive(&mut state, 0, lease + 1_000);
     // The operator wants the parked one to go first; b has it.
-    state.unpark(lease, &topic(), 0, Unpark::Retry);
+    state.unpark(lease, &topic(), 0, None, Unpark::Retry);
     let mut request = ExchangeRequest::new("b".into(), 1, vec![topic()]);
     request.want = 1;
     let taken = state.exchange(lease + 1, &request).units;

@@ -1,10 +1,10 @@
--- Delivers the parked units of a partition again, with all attempts, or gives them up.
--- ARGV: partition, 1 to deliver or 0.  Reply: OK, how many
+-- Delivers the parked units of a partition again, with all attempts, or gives them up: all, or the one that holds an offset.
+-- ARGV: partition, 1 to deliver or 0, offset (-1: all).  Reply: OK, how many
 
-local p, again, count = part(names[1] .. '/' .. arg()), arg() == 1, 0
+local p, again, offset, count = part(names[1] .. '/' .. arg()), arg() == 1, arg(), 0
 if p then
     for _, u in ipairs(units_of(p)) do
-        if u.phase == PARKED then
+        if u.phase == PARKED and (offset < 0 or (u.progress <= offset and offset < u.stop)) then
             count = count + 1
             if again then
                 unparked(u, 0)

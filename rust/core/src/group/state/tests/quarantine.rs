@@ -22,7 +22,7 @@ fn a_record_that_always_fails_is_parked_alone_after_its_last_attempt() {
     state.exchange(0, &done);
     // The parked record holds the low watermark until an operator decides.
     assert_eq!((view(&state).low_watermark, view(&state).cursor, view(&state).parked), (4, 10, 1));
-    assert_eq!(state.unpark(0, &topic(), 0, Unpark::Retry), 1);
+    assert_eq!(state.unpark(0, &topic(), 0, None, Unpark::Retry), 1);
     let again = take(&mut state, "a", 5);
     assert_eq!((again.start, again.end, again.attempt), (4, 5, 1));
     let mut unit = again;
@@ -31,7 +31,7 @@ fn a_record_that_always_fails_is_parked_alone_after_its_last_attempt() {
         unit = take(&mut state, "a", number);
     }
     refuse(&mut state, "a", &unit, 4, Some(0));
-    assert_eq!((view(&state).parked, state.unpark(0, &topic(), 0, Unpark::Discard)), (1, 1));
+    assert_eq!((view(&state).parked, state.unpark(0, &topic(), 0, None, Unpark::Discard)), (1, 1));
     assert_eq!((view(&state).low_watermark, view(&state).in_flight), (10, 0));
     state.check().unwrap();
 }
@@ -128,6 +128,24 @@ fn parked_units_are_tried_again_and_twice_as_many_after_each_success() {
         left.extend(starts(&units));
     }
     assert_eq!((left, view(&state).parked, view(&state).low_watermark), (vec![4, 5, 2, 6, 7], 0, 8));
+}
+
+#[test]
+fn parked_units_are_listed_and_one_of_them_is_delivered_again() {
+    let mut state = with_parked(3);
+    let listed = |state: &GroupState| {
+        let units = state.quarantined(9_000, &[topic(), "other".into()]);
+        units.iter().map(|unit| (unit.from, unit.to, unit.age.as_secs())).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&state), [(0, 1, 8), (1, 2, 7), (2, 3, 6)]);
+    assert_eq!(state.unpark(9_000, &topic(), 0, Some(7), Unpark::Retry), 0, "it is not parked");
+    assert_eq!(state.unpark(9_000, &topic(), 1, Some(1), Unpark::Retry), 0, "nor is there such a partition");
+    assert_eq!(state.unpark(9_000, &topic(), 0, Some(1), Unpark::Retry), 1);
+    state.check().unwrap();
+    assert_eq!(listed(&state), [(0, 1, 8), (2, 3, 6)]);
+    assert_eq!(claim_at(&mut state, 9_000, 9).start, 1);
+    assert_eq!(state.unpark(9_000, &topic(), 0, Some(2), Unpark::Discard), 1);
+    assert_eq!(listed(&state), [(0, 1, 8)]);
 }
 
 #[test]
