@@ -4,6 +4,7 @@ import java.util.ArrayDeque;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
@@ -110,20 +111,29 @@ final class Callbacks implements Runnable {
             } finally {
                 LOCK.unlock();
             }
-            for (Runnable completion : completions) {
-                try {
-                    completion.run();
-                } catch (Throwable e) {
-                    // CompletableFuture keeps what callbacks throw; this is for errors of the JVM such as a full heap.
-                    Log.write(Log.ERROR, Log.PRODUCER, "A delivery callback failed", e);
-                }
-            }
+            completions.forEach(Callbacks::complete);
             LOCK.lock();
             try {
                 processed++;
                 CHANGED.signalAll();
             } finally {
                 LOCK.unlock();
+            }
+        }
+    }
+
+    /** Runs one; again for as long as there is no memory for it, or a future would never be done. */
+    private static void complete(Runnable completion) {
+        while (true) {
+            try {
+                completion.run();
+                return;
+            } catch (OutOfMemoryError e) {
+                LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(10));
+            } catch (Throwable e) {
+                // CompletableFuture keeps what callbacks throw.
+                Log.write(Log.ERROR, Log.PRODUCER, "A delivery callback failed", e);
+                return;
             }
         }
     }

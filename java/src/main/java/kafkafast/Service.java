@@ -35,8 +35,14 @@ final class Service implements Runnable {
     private static final Set<ClientRef> REFERENCES = ConcurrentHashMap.newKeySet();
     private static int leases;
     private static Thread thread;
+    /** Events on their way from native; what remains of them in {@code events} is not dispatched yet. */
+    private final byte[] buffer = new byte[64 << 10];
+    final ByteBuffer events = ByteBuffer.wrap(buffer).limit(0);
+    /** What the callbacks' thread has to do by the events dispatched so far. */
+    private List<Runnable> completions;
 
-    private Service() {}
+    /** The process has one; a test has one that does not run. */
+    Service() {}
 
     /** A waiting thread that native may unpark. */
     interface Parker {
@@ -112,12 +118,15 @@ final class Service implements Runnable {
 
     @Override
     public void run() {
-        byte[] buffer = new byte[64 << 10];
         long lastSweep = System.nanoTime();
         long idleSince = Long.MIN_VALUE;
         while (true) {
             try {
-                dispatch(ByteBuffer.wrap(buffer, 0, NativeService.poll(buffer, SLICE_MILLIS)));
+                if (!events.hasRemaining()) {
+                    int length = NativeService.poll(buffer, SLICE_MILLIS);
+                    events.position(0).limit(length);
+                }
+                dispatch();
                 Callbacks.turn();
                 reapUnreachable();
                 long now = System.nanoTime();
@@ -135,7 +144,7 @@ final class Service implements Runnable {
                         idleSince = now;
                     } else if (now - idleSince > TimeUnit.MILLISECONDS.toNanos(LINGER_MILLIS)) {
                         NativeService.stop();
-                        drain(buffer);
+                        drain();
                         Callbacks.end();
                         ExitHook.remove();
                         thread = null;
@@ -157,9 +166,10 @@ final class Service implements Runnable {
     }
 
     /** The last events: log lines, and ends of operations that the end of the runtime has cut off. */
-    private static void drain(byte[] buffer) {
+    private void drain() {
         for (int n = NativeService.poll(buffer, 0); n > 0; n = NativeService.poll(buffer, 0)) {
-            dispatch(ByteBuffer.wrap(buffer, 0, n));
+            events.position(0).limit(n);
+            dispatch();
         }
     }
 
@@ -171,57 +181,81 @@ final class Service implements Runnable {
         }
     }
 
-    /** Reads a batch of events; the form is that of rust/jni/src/service.rs. */
-    private static void dispatch(ByteBuffer in) {
-        List<Runnable> completions = null;
-        while (in.hasRemaining()) {
-            int kind = in.get();
-            if (kind == 6) {
-                int level = in.get();
-                int logger = in.get();
-                String line = text(in);
-                completions = add(completions, () -> Log.write(level, logger, line));
-                continue;
-            }
-            long token = in.getLong();
-            if (completions != null && (kind == 2 || kind == 3)) {
-                // Who waits for a flush finds the futures that ended before it on their way.
-                Callbacks.submit(completions);
-                completions = null;
-            }
-            Object waiter = kind == 1 ? WAITERS.get(token) : WAITERS.remove(token);
-            if (kind == 1) {
-                if (waiter instanceof Parker) {
-                    ((Parker) waiter).unpark();
-                }
-            } else if (kind == 2) {
-                long value = in.getLong();
-                if (waiter instanceof Op) {
-                    ((Op) waiter).succeed(value);
-                }
-            } else if (kind == 3) {
-                int error = in.getInt();
-                boolean possiblyWritten = in.get() != 0;
-                String text = text(in);
-                if (waiter instanceof Op) {
-                    ((Op) waiter).fail(error, possiblyWritten, text);
-                }
-            } else {
-                Runnable completion = kind == 4 ? delivered(in, waiter) : undelivered(in, waiter);
-                if (waiter != null) {
-                    completions = add(completions, completion);
-                }
+    /**
+     * Reads a batch of events; the form is that of rust/jni/src/service.rs. One for which there is no memory stays the next one, and is read
+     * again when there may be some: if it were lost, somebody would wait for ever.
+     */
+    void dispatch() {
+        while (events.hasRemaining()) {
+            int start = events.position();
+            try {
+                dispatchOne(events);
+            } catch (OutOfMemoryError e) {
+                events.position(start);
+                throw e;
+            } catch (Throwable e) {
+                // A defect: where the next one begins is not known.
+                events.position(events.limit());
+                throw e;
             }
         }
-        if (completions != null) {
-            Callbacks.submit(completions);
-        }
+        submit();
     }
 
-    private static List<Runnable> add(List<Runnable> list, Runnable completion) {
-        List<Runnable> to = list == null ? new ArrayList<>() : list;
-        to.add(completion);
-        return to;
+    private void dispatchOne(ByteBuffer in) {
+        int kind = in.get();
+        if (kind == 6) {
+            int level = in.get();
+            int logger = in.get();
+            String line = text(in);
+            add(() -> Log.write(level, logger, line));
+            return;
+        }
+        Long token = in.getLong();
+        if (kind == 2 || kind == 3) {
+            // Who waits for a flush finds the futures that ended before it on their way.
+            submit();
+        }
+        Object waiter = WAITERS.get(token);
+        if (kind == 1) {
+            if (waiter instanceof Parker) {
+                ((Parker) waiter).unpark();
+            }
+            return;
+        }
+        if (kind == 2) {
+            long value = in.getLong();
+            if (waiter instanceof Op) {
+                ((Op) waiter).succeed(value);
+            }
+        } else if (kind == 3) {
+            int error = in.getInt();
+            boolean possiblyWritten = in.get() != 0;
+            String text = text(in);
+            if (waiter instanceof Op) {
+                ((Op) waiter).fail(error, possiblyWritten, text);
+            }
+        } else {
+            Runnable completion = kind == 4 ? delivered(in, waiter) : undelivered(in, waiter);
+            if (waiter != null) {
+                add(completion);
+            }
+        }
+        WAITERS.remove(token);
+    }
+
+    private void add(Runnable completion) {
+        if (completions == null) {
+            completions = new ArrayList<>();
+        }
+        completions.add(completion);
+    }
+
+    private void submit() {
+        if (completions != null) {
+            Callbacks.submit(completions);
+            completions = null;
+        }
     }
 
     @SuppressWarnings("unchecked")

@@ -13,6 +13,8 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import org.junit.Test;
 
 /** The boundary itself: panics, threads, the loader. Needs no broker. */
@@ -82,6 +84,45 @@ public class BoundaryTest {
         assertThrows(KafkaFastException.class,
             () -> Consumer.connect(conf, new BrokerConf[] {new BrokerConf("127.0.0.1", port)}, RedisConf.embedded("g"), "t"));
         assertThrows(ConfigException.class, () -> Producer.connect(new KafkaConf().set("lease-ms", 10), new BrokerConf("127.0.0.1", port)));
+        Tools.assertNoThreadsLeft(2000);
+    }
+
+    @Test
+    public void anEventForWhichThereIsNoMemoryIsReadAgain() throws Exception {
+        List<String> seen = new java.util.ArrayList<>();
+        CountDownLatch completed = new CountDownLatch(1);
+        int[] fails = {3, 2};
+        Service.Parker first = () -> {
+            seen.add("first");
+            if (fails[0]-- > 0) {
+                throw new OutOfMemoryError("of a test");
+            }
+        };
+        Service.Parker second = () -> seen.add("second");
+        long[] tokens = {Service.register(first), Service.register(second)};
+        Service service = new Service();
+        service.events.limit(18);
+        for (long token : tokens) {
+            service.events.put((byte) 1).putLong(token);
+        }
+        service.events.flip();
+        for (int i = 0; i < 3; i++) {
+            assertThrows(OutOfMemoryError.class, service::dispatch);
+        }
+        service.dispatch();
+        assertEquals(Arrays.asList("first", "first", "first", "first", "second"), seen);
+        for (long token : tokens) {
+            Service.forget(token);
+        }
+        // So is what completes a future.
+        Callbacks.submit(Collections.singletonList(() -> {
+            if (fails[1]-- > 0) {
+                throw new OutOfMemoryError("of a test");
+            }
+            completed.countDown();
+        }));
+        assertTrue(completed.await(20, TimeUnit.SECONDS));
+        Callbacks.end();
         Tools.assertNoThreadsLeft(2000);
     }
 
