@@ -11,7 +11,8 @@ use crate::wire::records::RecordRef;
 /// The control cell of a slot: one cache line that the caller's side and the heartbeat share, so that progress is
 /// told without a call and without a lock.
 ///
-/// The layout is part of the JNI boundary: `taken` at byte 0, `revoked` at byte 4, `until` at byte 8, 64 bytes in all.
+/// The layout is part of the JNI boundary: `taken` at byte 0, `revoked` at byte 4, `until` at byte 8, `handed` at byte 16, 64
+/// bytes in all.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct SlotControl {
@@ -25,15 +26,24 @@ pub struct SlotControl {
     /// process that slept beyond it wakes up with `revoked` not set yet: the caller looks at its clock too, and when it is
     /// late calls [`Reader::look`](super::Reader::look), after which `revoked` tells.
     pub until: AtomicI64,
+    /// How many records of the chunk the application was given, where that is more than `taken`: several at once, the first
+    /// of which stays the one in its hands. For the counters only. Set to 0 by every fill.
+    pub handed: AtomicU32,
 }
 
 const _: () = assert!(size_of::<SlotControl>() == 64 && std::mem::offset_of!(SlotControl, revoked) == 4);
-const _: () = assert!(std::mem::offset_of!(SlotControl, until) == 8);
+const _: () =
+    assert!(std::mem::offset_of!(SlotControl, until) == 8 && std::mem::offset_of!(SlotControl, handed) == 16);
 
 impl SlotControl {
     /// Says that the application has taken `n` records of the current chunk.
     pub fn set_taken(&self, n: u32) {
         self.taken.store(n, Ordering::Release);
+    }
+
+    /// Says that the application was given `n` records of the current chunk, though it has taken fewer.
+    pub fn set_handed(&self, n: u32) {
+        self.handed.store(n, Ordering::Release);
     }
 
     /// Whether the rest of the chunk must not be handed out.

@@ -191,6 +191,7 @@ impl Consumer {
     pub fn stats(&self) -> ConsumerStats {
         let shared = self.shared();
         let of_state = shared.with(|state| ConsumerStats {
+            records: state.handed_out(),
             units_held: state.units.len() as u64,
             readers: state.readers.len() as u64,
             organiser: state.talk.is_organiser(),
@@ -200,6 +201,7 @@ impl Consumer {
             ..ConsumerStats::default()
         });
         let ConsumerStats {
+            records,
             units_held,
             readers,
             organiser,
@@ -209,6 +211,7 @@ impl Consumer {
             ..
         } = of_state;
         ConsumerStats {
+            records,
             units_held,
             readers,
             organiser,

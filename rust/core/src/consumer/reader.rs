@@ -354,20 +354,27 @@ impl Reader {
         let Some((current, records)) = self.put_down() else { return };
         let from = self.slot.unhandled();
         let busy = current.since.elapsed().saturating_sub(current.waited);
+        // What of the chunk was not handed out took no time.
+        let unseen = u64::from(self.slot.unseen());
+        let records = records.saturating_sub(unseen);
+        let until = if unseen > 0 { from + 1 } else { current.walk.position };
         self.shared().with(|state| {
-            let offsets = u64::try_from(current.walk.position - current.start).unwrap_or(0);
+            let offsets = u64::try_from(until - current.start).unwrap_or(0);
             state.sizing(&current.info.topic).learn(records, offsets, busy);
             state.give_back(self.slot.id, current.key, from, failure);
         });
         self.slot.put_back(from);
     }
 
-    /// Takes the unit out of our hands, with how many of its records were handed out; the caller knows what becomes of it.
+    /// Takes the unit out of our hands, with how many of its records were handed out or put into chunks; the caller knows
+    /// what becomes of it.
     fn put_down(&mut self) -> Option<(Current, u64)> {
         self.chunk_out = false;
         let current = self.current.take()?;
-        let records = current.records + self.slot.handed() - current.handed_before;
-        Counters::add(&self.shared().counters.records, records);
+        let singly = self.slot.handed() - current.handed_before;
+        // The slot counts those that are handed out by the chunk.
+        Counters::add(&self.shared().counters.records, singly);
+        let records = current.records + singly;
         Some((current, records))
     }
 

@@ -36,6 +36,8 @@ struct Chunk {
     runs: Runs,
     /// Records of earlier chunks that were handled.
     handled: u64,
+    /// Records of earlier chunks that were handed out, each as often as it was.
+    given: u64,
 }
 
 impl Slot {
@@ -59,19 +61,45 @@ impl Slot {
     /// Says that everything below `offset` of the unit is handled and no chunk is out.
     pub(super) fn restart(&self, offset: i64) {
         let mut chunk = self.chunk.lock();
+        self.clear(&mut chunk);
+        self.position.store(offset << 1, Ordering::Relaxed);
+    }
+
+    /// No chunk is out any more; what was handed out of it counts.
+    fn clear(&self, chunk: &mut Chunk) {
+        chunk.given += u64::from(self.given(&chunk.runs));
         chunk.runs.clear();
         self.control.taken.store(0, Ordering::Relaxed);
-        self.position.store(offset << 1, Ordering::Relaxed);
+        self.control.handed.store(0, Ordering::Relaxed);
+    }
+
+    /// How many records of the chunk were handed out.
+    fn given(&self, runs: &Runs) -> u32 {
+        let taken = self.control.taken.load(Ordering::Acquire);
+        taken.max(self.control.handed.load(Ordering::Acquire)).min(runs.len())
+    }
+
+    /// How many records were handed out by the chunk so far, each as often as it was. Only grows.
+    pub(super) fn given_by_chunk(&self) -> u64 {
+        let chunk = self.chunk.lock();
+        chunk.given + u64::from(self.given(&chunk.runs))
+    }
+
+    /// How many records of the chunk that is out were not handed out.
+    pub(super) fn unseen(&self) -> u32 {
+        let chunk = self.chunk.lock();
+        chunk.runs.len() - self.given(&chunk.runs)
     }
 
     /// Says that of the chunk that is out `all` records are handled, or those that were taken, and everything below `offset`.
     pub(super) fn end_chunk(&self, offset: i64, all: bool) {
         let mut chunk = self.chunk.lock();
-        let taken = self.control.taken.load(Ordering::Acquire);
-        let records = if all { chunk.runs.len() } else { taken };
-        chunk.handled += u64::from(records);
-        chunk.runs.clear();
-        self.control.taken.store(0, Ordering::Relaxed);
+        if all {
+            // A caller that takes whole chunks need not say how far it is.
+            self.control.set_taken(chunk.runs.len());
+        }
+        chunk.handled += u64::from(self.control.taken.load(Ordering::Acquire));
+        self.clear(&mut chunk);
         self.position.store(offset << 1, Ordering::Relaxed);
     }
 
@@ -80,11 +108,10 @@ impl Slot {
         let mut chunk = self.chunk.lock();
         if chunk.runs.len() > 0 {
             chunk.handled += u64::from(self.control.taken.load(Ordering::Acquire).saturating_sub(1));
-            chunk.runs.clear();
         } else if self.position.load(Ordering::Relaxed) & 1 == 1 {
             self.handed.store(self.handed() - 1, Ordering::Relaxed);
         }
-        self.control.taken.store(0, Ordering::Relaxed);
+        self.clear(&mut chunk);
         self.position.store(offset << 1, Ordering::Relaxed);
     }
 
@@ -124,9 +151,8 @@ impl Slot {
     pub(super) fn publish(&self, runs: &mut Runs) {
         let mut chunk = self.chunk.lock();
         // Under the lock, so that the heartbeat never reads the new chunk's records with the old chunk's index.
-        self.control.taken.store(0, Ordering::Relaxed);
+        self.clear(&mut chunk);
         std::mem::swap(&mut chunk.runs, runs);
-        runs.clear();
     }
 
     /// The first offset that was not taken: where a revoked chunk goes on when its taken records are all handled.
@@ -266,5 +292,37 @@ mod tests {
         slot.control.set_taken(2);
         slot.end_chunk(190, false);
         assert_eq!((slot.handled(), slot.unhandled()), (10, 190), "revoked when two were taken");
+    }
+
+    #[test]
+    fn a_record_counts_once_a_hand_out() {
+        let slot = Slot::new(1, Instant::now());
+        let chunk = || {
+            let mut runs = Runs::default();
+            (0..10).for_each(|o| runs.push(o));
+            slot.publish(&mut runs);
+        };
+        chunk();
+        assert_eq!((slot.given_by_chunk(), slot.unseen()), (0, 10));
+        slot.control.set_taken(4);
+        assert_eq!((slot.given_by_chunk(), slot.unseen()), (4, 6));
+        // It goes back from the fourth on, and comes again: the next chunk begins with nothing taken.
+        slot.put_back(3);
+        chunk();
+        assert_eq!(slot.given_by_chunk(), 4);
+        // Several at once, of which the first is the one that is named.
+        slot.control.set_taken(1);
+        slot.control.set_handed(3);
+        assert_eq!((slot.given_by_chunk(), slot.unseen()), (7, 7));
+        slot.control.set_taken(4);
+        assert_eq!(slot.given_by_chunk(), 8);
+        slot.end_chunk(10, true);
+        assert_eq!(slot.given_by_chunk(), 14);
+        // A caller may say that it has taken more than there is.
+        chunk();
+        slot.control.set_taken(99);
+        assert_eq!(slot.given_by_chunk(), 24);
+        slot.restart(10);
+        assert_eq!((slot.given_by_chunk(), slot.unseen()), (24, 0));
     }
 }

@@ -294,8 +294,15 @@ impl<B: Extent> State<B> {
         self.stop_asking(slot);
         if let Some(seat) = self.readers.remove(&slot) {
             self.failing.retired += seat.slot.handled();
+            Counters::add(&self.counters.records, seat.slot.given_by_chunk());
         }
         self.effects.exchange = true;
+    }
+
+    /// How many records were handed out, each as often as it was.
+    pub(super) fn handed_out(&self) -> u64 {
+        let gone = self.counters.records.load(std::sync::atomic::Ordering::Relaxed);
+        gone + self.readers.values().map(|seat| seat.slot.given_by_chunk()).sum::<u64>()
     }
 
     /// Gives the oldest ready unit of the pool to a reader, or lets it wait.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumerStats {
-    /// Records handed to the application.
+    /// Records handed to the application, each as often as it was. One that is read by `next` or `next_batch` counts when its
+    /// unit is finished or goes back, one of a chunk when it is taken.
     pub records: u64,
     /// Work units of which every record was handled.
     pub units_done: u64,

@@ -90,6 +90,48 @@ async fn of_a_chunk_only_what_was_taken_counts_when_it_goes_back() {
     assert_eq!(rest(&second, 18).await, (2..20).collect::<Vec<_>>());
 }
 
+/// A record counts as handed out when it was, not when it was put into a chunk that goes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_handed_out_counts_and_not_what_was_in_the_chunk() {
+    let mut bench = Bench::new(1).await;
+    bench.conf.retry_backoff = Duration::from_millis(5);
+    bench.conf.max_attempts = 100;
+    bench.produce(0, 0, 60, 60).await;
+    let consumer = bench.consumer().await;
+    let mut reader = consumer.reader();
+    let mut handed = 0;
+    for round in 0..20 {
+        let (filled, numbers) = fill(&mut reader, 1 << 16, 1000).await;
+        assert!(matches!(filled, Filled::Records(n) if n as usize == numbers.len()));
+        let taken = numbers.len().min(2);
+        reader.set_taken(taken as u32);
+        handed += taken as u64;
+        assert_eq!(consumer.stats().records, handed, "while the chunk is out");
+        if round % 2 == 0 {
+            reader.failed("it failed")
+        } else {
+            reader.release()
+        }
+        assert_eq!(consumer.stats().records, handed, "when it has gone back");
+    }
+    // Asking for more says that all of the chunk was handed out, and a reader that is gone has handed out what it has.
+    let (_, numbers) = fill(&mut reader, 1 << 16, 1000).await;
+    handed += numbers.len() as u64;
+    let (_, more) = fill(&mut reader, 1 << 16, 1).await;
+    assert_eq!((more.len(), consumer.stats().records), (1, handed));
+    drop(reader);
+    assert_eq!(consumer.stats().records, handed);
+    let mut reader = consumer.reader();
+    handed += 3;
+    for _ in 0..3 {
+        next(&mut reader).await;
+    }
+    drop(reader);
+    assert_eq!(consumer.stats().records, handed, "one after the other");
+    consumer.close(SOON).await.unwrap();
+    assert_eq!(consumer.stats().records, handed);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_revokes_the_chunk_and_the_last_fill_acknowledges_what_was_taken() {
     let bench = Bench::new(1).await;

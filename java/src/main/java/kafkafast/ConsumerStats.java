@@ -17,7 +17,8 @@ public final class ConsumerStats {
     }
 
     /**
-     * Messages handed to the application.
+     * Messages handed to the application, each as often as it was: one that comes again counts again. One that {@code hasNext} keeps for its
+     * thread counts, too.
      *
      * @return a number that only grows
      */

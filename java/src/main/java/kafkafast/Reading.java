@@ -59,6 +59,7 @@ final class Reading {
         int first = slot.at - 1;
         List<Message> batch = messages(slot, first, (int) Math.min((long) first + max, slot.have));
         slot.at = first + batch.size();
+        slot.handed(slot.at);
         slot.reserved = false;
         return batch;
     }

@@ -18,7 +18,7 @@ import java.util.concurrent.locks.LockSupport;
  *
  * <p>The index begins with topic id, partition, attempt, bytes needed and of which offset. Entries of five numbers follow: offset, timestamp, and where in the data key,
  * value and headers are: position in the upper half, length in the lower one, -1 for null. The control cell: bytes 0-3 records taken, 4 revoked,
- * 8-15 until when the chunk may be handed out, in nanoseconds since native made the slot.
+ * 8-15 until when the chunk may be handed out, in nanoseconds since native made the slot, 16-19 records handed out, where several were at once.
  */
 final class Slot implements Service.Parker, MessageView {
     static final int MAX_RECORDS = 2048;
@@ -28,7 +28,7 @@ final class Slot implements Service.Parker, MessageView {
     private static final int MOST_CAPACITY = 1 << 30;
     private static final byte[] NO_DATA = {};
     private static final ByteBuffer NO_VIEW = ByteBuffer.wrap(NO_DATA).asReadOnlyBuffer();
-    private static final VarHandle TAKEN = MethodHandles.byteBufferViewVarHandle(int[].class, ByteOrder.nativeOrder());
+    private static final VarHandle INTS = MethodHandles.byteBufferViewVarHandle(int[].class, ByteOrder.nativeOrder());
     private static final VarHandle LONGS = MethodHandles.byteBufferViewVarHandle(long[].class, ByteOrder.nativeOrder());
     /** Work that is worth a look at the clock, which costs 25 ns. */
     private static final long WORTH_NANOS = 1000;
@@ -149,7 +149,12 @@ final class Slot implements Service.Parker, MessageView {
 
     /** Tells native that the records before the last taken are handled. */
     void taken(int records) {
-        TAKEN.setRelease(control, 0, records);
+        INTS.setRelease(control, 0, records);
+    }
+
+    /** Tells native that so many records were handed out at once, of which the one taken is the first. For the counters. */
+    void handed(int records) {
+        INTS.setRelease(control, 16, records);
     }
 
     /** Takes up a chunk that native has filled. */
