@@ -98,20 +98,19 @@ impl<'a> Chunk<'a> {
         self.env.write_longs(index, self.index);
     }
 
+    /// Notes what the next record needs, which is the one of `unit` at `offset`. Not where that is seen, [`put`](ChunkSink::put):
+    /// it would cost every record a dozen instructions.
+    pub(crate) fn needed(&mut self, unit: &UnitInfo, offset: i64, bytes: usize) {
+        self.begin(unit);
+        (self.index[3], self.index[4]) = (long(bytes), offset);
+    }
+
     /// Writes what all records of the chunk have in common.
     #[cold]
     fn begin(&mut self, unit: &UnitInfo) {
         self.index[0] = self.topics.lock().id(&unit.topic).into();
         self.index[1] = unit.partition.into();
         self.index[2] = unit.attempt.into();
-    }
-
-    /// Notes which record needs how much.
-    #[cold]
-    fn too_small(&mut self, record: &RecordRef<'_>, unit: &UnitInfo, needed: usize) -> Put {
-        self.begin(unit);
-        (self.index[3], self.index[4]) = (long(needed), record.offset);
-        Put::TooSmall(needed)
     }
 
     fn copy_run(&mut self) {
@@ -160,11 +159,7 @@ impl ChunkSink for Chunk<'_> {
             to = self.run.position(last) + last.len();
         }
         if self.used + (to - from) > self.capacity {
-            return if self.index.len() == HEADER {
-                self.too_small(record, unit, to - from)
-            } else {
-                Put::Full
-            };
+            return if self.index.len() == HEADER { Put::TooSmall(to - from) } else { Put::Full };
         }
         if self.index.len() == HEADER {
             self.begin(unit);

@@ -265,7 +265,12 @@ entry! {
         let code = match reader.poll_fill(&mut Context::from_waker(&slot.waker), &mut chunk, max) {
             Poll::Pending => return Ok(EMPTY),
             Poll::Ready(Ok(Filled::Records(n))) => jint::try_from(n).unwrap_or(jint::MAX),
-            Poll::Ready(Ok(Filled::TooSmall(_))) => GROW,
+            Poll::Ready(Ok(Filled::TooSmall(needed))) => {
+                if let Some((unit, offset)) = reader.stands_at() {
+                    chunk.needed(unit, offset, needed);
+                }
+                GROW
+            }
             Poll::Ready(Ok(Filled::Closed)) => return Ok(CODE_CLOSED),
             Poll::Ready(Err(e)) => return Err(Failure::from(e).into()),
         };

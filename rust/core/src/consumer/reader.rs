@@ -261,6 +261,12 @@ impl Reader {
         }
     }
 
+    /// The unit in hands, and the next offset to hand out of it: after [`Filled::TooSmall`] that of the record for which there was
+    /// no room. `None` without a unit.
+    pub fn stands_at(&self) -> Option<(&UnitInfo, i64)> {
+        self.current.as_ref().map(|current| (&current.info, current.walk.position))
+    }
+
     /// Puts what is at hand of the unit; answers what a too small chunk needs for the record at which the reader stands
     /// then.
     fn fill<S: ChunkSink + ?Sized>(&mut self, sink: &mut S, max: usize) -> Option<usize> {
