@@ -28,5 +28,5 @@ pub use state::GroupState;
 pub use types::{
     Ack, ConsumerId, EpochEnd, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init,
     LateStart, MemberView, Nack, Outcome, Overview, PartitionView, Pend, Pended, Publish, Published,
-    Quarantined, Renew, StartAt, Unit, UnitId, Unpark,
+    Quarantined, Renew, Shorten, StartAt, Unit, UnitId, Unpark,
 };

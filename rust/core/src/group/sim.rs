@@ -531,6 +531,7 @@ fn nothing_is_skipped_whatever_happens() {
             "fenced",
             "gone",
             "repeat",
+            "shortened",
             "late request",
             "other cluster",
             "pending",

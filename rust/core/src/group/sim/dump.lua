@@ -22,7 +22,7 @@ for name, t in pairs_of(TOPICS) do
     for i, id in ipairs(t[6]) do retired[i] = hex(id) end
     local pending = {}
     for i = 1, #t[7], 2 do pending[#pending + 1] = int(t[7][i]) .. ':' .. int(t[7][i + 1]) end
-    say('topic', name, hex(t[1]), int(t[2]), int(t[3]), int(t[4]), int(t[5]), table.concat(retired, ','), table.concat(pending, ','))
+    say('topic', name, hex(t[1]), int(t[2]), int(t[3]), int(t[4]), int(t[5]), table.concat(retired, ','), table.concat(pending, ','), int(t[8]))
     for number, p in pairs_of(ARGV[1] .. 'parts/' .. name) do
         local row = {}
         for i = 1, 15 do row[i] = int(p[i]) end
@@ -39,6 +39,6 @@ for _, id in ipairs(call('ZRANGE', OPEN, 0, -1)) do say('open', id) end
 list('parked', PARKED)
 list('probes', PROBES)
 for id, c in pairs_of(CONSUMERS) do
-    say('member', id, int(c[1]), int(c[2]), int(c[3]), table.concat(c[5], ','), table.concat(c[6], ','))
+    say('member', id, int(c[1]), int(c[2]), int(c[3]), table.concat(c[5], ','), table.concat(c[6], ','), int(c[7]))
 end
 return out
