@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jni::sys::{jboolean, jbyteArray, jint, jlong, jlongArray, jobject, jstring};
 use kafka_fast::config::Config;
 use kafka_fast::consumer::{
-    CloseError, Consumer, ConsumerError, ConsumerStats, Filled, GroupConf, ReadError, Reader, SlotControl,
+    CloseError, Consumer, ConsumerError, ConsumerStats, Filled, GroupConf, ReadError, Reader, SeekError,
+    SlotControl,
 };
 use kafka_fast::error::ErrorKind;
 use parking_lot::{Mutex, RwLock};
@@ -34,7 +35,7 @@ const LISTS: usize = 16;
 /// tried again.
 const REDIS_TURNS: u32 = 10;
 
-failure_from!(ConsumerError, CloseError, ReadError);
+failure_from!(ConsumerError, CloseError, ReadError, SeekError);
 
 /// What a handle points to. Lives until the Java object is unreachable; `close` is a state.
 struct Shell {
@@ -180,6 +181,8 @@ entry! {
         let mut limit = shell.conf.metadata_timeout.saturating_mul(2).saturating_add(shell.conf.connect_timeout);
         if let GroupConf::Redis(redis) = &shell.group {
             limit = limit.saturating_add(redis.timeout.saturating_mul(REDIS_TURNS));
+            // An operator's commit is applied once every other member is known to be dead.
+            limit = limit.saturating_add(shell.conf.heartbeat.saturating_mul(4));
         }
         service::spawn(token, limit, async move {
             let topics: Vec<&str> = topics.split('\0').collect();
@@ -409,6 +412,23 @@ entry! {
         let shell = shared(handle);
         service::spawn(token, shell.conf.metadata_timeout, async move {
             Ok(i64::from(shell.open()?.release(&topic, partition, offset).await?))
+        })?;
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native void seek(long handle, String topic, int partition, long offset, long token)`: an operation.
+    fn Java_kafkafast_NativeConsumer_seek(
+        env, handle: jlong, topic: jstring, partition: jint, offset: jlong, token: jlong
+    ) -> (), else (); {
+        let topic = env.string(topic)?;
+        let shell = shared(handle);
+        // Topic, ends of the log, group, commit.
+        let limit = shell.conf.metadata_timeout.saturating_mul(4);
+        service::spawn(token, limit, async move {
+            shell.open()?.seek(&topic, partition, offset).await?;
+            Ok(0)
         })?;
         Ok(())
     }

@@ -375,6 +375,33 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
     }
 
     /**
+     * Moves the group to an offset, for all its members: the next messages of that partition begin there. Back repeats messages, forward skips
+     * them. Works while members read, and when this returns Kafka knows it too, where the group is mirrored. A message that a thread has in its
+     * hands is handled to its end and counts for nothing; other members hand out what they had fetched until they hear of it, within their
+     * heartbeat.
+     *
+     * @param topic a topic that the group has read
+     * @param partition the partition, from 0
+     * @param offset where to go on: an offset of the log, or its end
+     * @throws InvalidRecordException when there is no such partition, the group does not read it, or the offset is outside the log, whose ends the
+     *     text names
+     * @throws UnknownTopicException when the topic does not exist
+     * @throws KafkaFastException when the brokers, or the group, are away, or the new position could not be committed to Kafka
+     * @throws IllegalStateException after close
+     */
+    public void seek(String topic, int partition, long offset) {
+        String name = joined("Consumer.seek", topic);
+        try {
+            if (state.isClosed()) {
+                throw state.closedError();
+            }
+            state.run("Consumer.seek", token -> NativeConsumer.seek(handle, name, partition, offset, token));
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
      * What the consumer has done so far; also after close.
      *
      * @return a snapshot

@@ -50,6 +50,8 @@ final class NativeConsumer {
     /** Its result is 1 when something was released, else 0. */
     static native void unpark(long handle, String topic, int partition, long offset, long token);
 
+    static native void seek(long handle, String topic, int partition, long offset, long token);
+
     static native void stats(long handle, long[] into);
 
     static native void close(long handle, long token, long timeoutMillis);

@@ -5,6 +5,8 @@ import static org.junit.Assert.assertNotNull;
 import static org.junit.Assert.assertThrows;
 import static org.junit.Assert.assertTrue;
 
+import java.util.ArrayList;
+import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.junit.Test;
@@ -43,6 +45,59 @@ public class RedisGroupTest {
             }
             assertEquals(null, consumer.readMsg(100));
             Tools.await("all of 100", 60_000, () -> "100/0".equals(quietly(group, topic)));
+        }
+    }
+
+    private static void reset(String group, String topic, String... how) throws Exception {
+        String server = Tools.broker().getHost() + ":" + Tools.broker().getPort();
+        List<String> args = new ArrayList<>(List.of("--bootstrap-server", server, "--group", group, "--topic", topic));
+        args.addAll(List.of(how));
+        LogDump.tool(CONSUMER_GROUPS, args.toArray(new String[0]));
+    }
+
+    private static void read(Consumer consumer, long from, long to) {
+        for (long offset = from; offset < to; offset++) {
+            Message message = consumer.readMsg(20_000);
+            assertNotNull("no offset " + offset, message);
+            assertEquals(offset, message.getOffset());
+        }
+        assertEquals(null, consumer.readMsg(200));
+    }
+
+    @Test
+    public void aResetByKafkasOwnToolIsAppliedAndSoIsASeek() throws Exception {
+        String topic = Tools.topic("reset");
+        String group = Tools.topic("group");
+        KafkaConf conf = new KafkaConf().set("use-earliest", true).set("offset-commit-freq", 200);
+        BrokerConf[] brokers = {Tools.broker()};
+        try (Producer producer = Producer.connect(Tools.broker())) {
+            for (int i = 0; i < 100; i++) {
+                producer.sendText(topic, "message " + i);
+            }
+        }
+        try (Consumer consumer = Consumer.connect(conf, brokers, Tools.redis(group), topic)) {
+            read(consumer, 0, 100);
+        }
+        reset(group, topic, "--reset-offsets", "--to-offset", "10", "--execute");
+        try (Consumer consumer = Consumer.connect(conf, brokers, Tools.redis(group), topic)) {
+            read(consumer, 10, 100);
+            // While it lives the tool has no effect, and a seek has.
+            reset(group, topic, "--reset-offsets", "--to-offset", "20", "--execute");
+            assertEquals(null, consumer.readMsg(500));
+            consumer.seek(topic, 0, 95);
+            read(consumer, 95, 100);
+            Exception outside = assertThrows(InvalidRecordException.class, () -> consumer.seek(topic, 0, 101));
+            assertTrue(outside.getMessage(), outside.getMessage().contains("begins at 0 and ends at 100"));
+            assertThrows(UnknownTopicException.class, () -> consumer.seek(topic + "-no", 0, 0));
+            assertEquals(0, consumer.stats().getUnitsFenced());
+        }
+        // Brokers forget offsets by themselves: that says nothing.
+        reset(group, topic, "--delete-offsets");
+        try (Consumer consumer = Consumer.connect(conf, brokers, Tools.redis(group), topic)) {
+            assertEquals(null, consumer.readMsg(500));
+            Tools.await("committed again", 20_000, () -> "100/0".equals(quietly(group, topic)));
+            consumer.close();
+            assertThrows(IllegalStateException.class, () -> consumer.seek(topic, 0, 0));
         }
     }
 
