@@ -19,7 +19,7 @@ use super::publish::{Asked, epoch_ends};
 use super::shared::{Alarm, Shared};
 use super::state::Tp;
 use crate::cluster::{CommitError, CommittedOffset, OffsetCommit};
-use crate::group::{Coordinator, GroupError, PartitionView, RedisGroup, decode_commit, encode_commit};
+use crate::group::{Coordinator, GroupError, Init, PartitionView, RedisGroup, decode_commit, encode_commit};
 use crate::log_rate;
 use crate::wire::{ErrorCode, Uuid};
 
@@ -276,6 +276,11 @@ impl Commits {
             }
         }
         Ok(Self { found, foreign, unclear })
+    }
+
+    /// Whether a partition starts where it was committed.
+    pub(super) fn has(&self, start: &Init) -> bool {
+        self.found.contains_key(&Tp { topic: Arc::clone(&start.topic), partition: start.partition })
     }
 
     /// Where somebody else than the group committed a partition.

@@ -345,6 +345,9 @@ impl Starting<'_> {
         let (started, refused): (Vec<Tp>, Vec<Tp>) = all.partition(is_read);
         self.waits.extend(refused.into_iter().map(|tp| (tp, "somebody else starts it".into())));
         self.started(&started, &after);
+        let of_commits =
+            |commits: &Commits| starts.iter().filter(|start| commits.has(start)).map(tp_of).collect();
+        let restored: Vec<Tp> = commits.as_ref().map_or_else(Vec::new, of_commits);
         if let Some(commits) = commits {
             if self.met.is_at_once() {
                 commits.begin(shared, &after).await?;
@@ -356,7 +359,7 @@ impl Starting<'_> {
             let told = [&starts[..], &moved[..]].concat();
             foreign::apply(shared, &commits, &self.before.partitions, &told, is_seek).await?;
         }
-        say_where(shared, &self.topics, &starts, &self.before.partitions);
+        say_where(shared, &self.topics, &starts, &self.before.partitions, &restored);
         self.say_what_waits();
         // A group that was here before may not know how far the log has grown since, or that it begins later now.
         let seen: Vec<Seen> = starts.iter().map(seen).collect();
@@ -489,8 +492,14 @@ async fn publish_ends(shared: &Arc<Shared>, known: &[(Tp, Uuid)], epoch: i32) {
     }
 }
 
-/// Tells what surprises people: that a new group skips what is there, and that a known one ignores `use-earliest`.
-fn say_where(shared: &Shared, topics: &[Arc<str>], starts: &[Init], before: &[PartitionView]) {
+/// Tells what surprises people: that a new group skips what is there or goes on from commits, and that a known one ignores `use-earliest`.
+fn say_where(
+    shared: &Shared,
+    topics: &[Arc<str>],
+    starts: &[Init],
+    before: &[PartitionView],
+    restored: &[Tp],
+) {
     let group = shared.with(|state| Arc::clone(&state.group));
     for topic in topics {
         let known = before.iter().find(|view| view.topic == *topic);
@@ -502,7 +511,17 @@ fn say_where(shared: &Shared, topics: &[Arc<str>], starts: &[Init], before: &[Pa
                 view.partition
             );
         }
-        let skipped: i64 = starts.iter().filter(|s| s.topic == *topic).map(|s| s.start - s.log_start).sum();
+        let of_topic = starts.iter().filter(|start| start.topic == *topic);
+        let (restored, by_rule): (Vec<&Init>, Vec<&Init>) =
+            of_topic.partition(|start| restored.contains(&tp_of(start)));
+        if known.is_none() && !restored.is_empty() {
+            tracing::info!(
+                "Group \"{group}\" goes on in \"{topic}\" where it was committed to Kafka: {} of {} partitions",
+                restored.len(),
+                restored.len() + by_rule.len()
+            );
+        }
+        let skipped: i64 = by_rule.iter().map(|start| start.start - start.log_start).sum();
         if known.is_none() && skipped > 0 {
             tracing::warn!(
                 "Group \"{group}\" starts at the END of \"{topic}\"; {skipped} earlier records are skipped. \

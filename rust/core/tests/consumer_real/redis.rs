@@ -8,6 +8,7 @@ use kafka_fast::config::{Config, RedisConf};
 use kafka_fast::consumer::{Consumer, GroupConf};
 use kafka_fast_testkit::{RealRedis, RedisOptions};
 
+use crate::logs;
 use crate::support::{Bench, SOON, Tally, number, read_all};
 
 /// A topic, and a group of it in a Redis of the test's own.
@@ -122,6 +123,28 @@ async fn a_redis_that_lost_everything_goes_on_from_the_commits() {
     consumer.close(SOON).await.unwrap();
     // All was committed: nothing comes twice.
     tally.assert_once(1_600);
+}
+
+/// A group that reads what is new only, and that Redis lost: nothing is skipped, and nobody says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_loss_it_is_said_that_positions_come_from_the_commits() {
+    logs::keep();
+    let all = InRedis::new(1, &RedisOptions::new()).await;
+    let mut conf = all.bench.conf.clone();
+    conf.use_earliest = false;
+    let consumer = all.consumer_with(conf).await;
+    let tally = Tally::default();
+    read_all(consumer.reader(), tally.clone(), Duration::ZERO);
+    all.bench.produce(0, 0, 300, 100).await;
+    tally.reach(300, SOON).await;
+    all.committed_is(0, 300).await;
+    all.redis.flush_all();
+    all.bench.produce(0, 300, 1, 1).await;
+    tally.reach(301, SOON).await;
+    consumer.close(SOON).await.unwrap();
+    assert!(logs::with(&[&all.bench.topic, "at the END"]).is_empty());
+    let said = logs::with(&[&all.bench.topic, "where it was committed to Kafka: 1 of 1 partitions"]);
+    assert_eq!(said.len(), 1, "{said:?}");
 }
 
 /// Flushed while work is under way, by readers that begin at the end of what is there.
