@@ -298,7 +298,12 @@ async fn what_no_repetition_mends_is_said_at_once() {
             "A Kafka consumer group named \"group\" is".into(),
         ),
         (ErrorCode::STALE_MEMBER_EPOCH, ErrorKind::Group, "A Kafka consumer group named \"group\" is".into()),
-        (ErrorCode::GROUP_ID_NOT_FOUND, ErrorKind::Group, "Kafka has a share group named \"group\"".into()),
+        (
+            ErrorCode::GROUP_ID_NOT_FOUND,
+            ErrorKind::Group,
+            // Brokers that take no commits from outside a group say it of every group.
+            format!("{broker} takes no offsets of group \"group\" (GROUP_ID_NOT_FOUND). Either"),
+        ),
         (
             ErrorCode::INVALID_GROUP_ID,
             ErrorKind::Group,

@@ -49,11 +49,11 @@ pub enum CommitError {
         /// Its error.
         code: ErrorCode,
     },
-    /// The name is that of a group of another kind, which keeps no offsets of this kind: a share group (KIP-932), with members or
-    /// without.
+    /// The broker knows no group of this name that keeps offsets. Kafka says so of a share group (KIP-932), with members or without; other
+    /// brokers of any group without members.
     #[error(
-        "Kafka has a share group named \"{group}\", and no offsets can be committed to one ({code} from {broker}): choose another \
-         name, or set mirror off"
+        "{broker} takes no offsets of group \"{group}\" ({code}). Either it has a share group of that name: choose another name; or it takes \
+         offsets from a group's members only: set mirror off"
     )]
     OtherKind {
         /// The group.

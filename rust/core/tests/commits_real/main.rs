@@ -129,8 +129,8 @@ async fn a_group_that_others_use_is_left_alone() {
         let share = *protocol == "share";
         let expected = if share {
             format!(
-                "Kafka has a share group named \"{group}\", and no offsets can be committed to one (GROUP_ID_NOT_FOUND from \
-                 {bootstrap}): choose another name, or set mirror off"
+                "{bootstrap} takes no offsets of group \"{group}\" (GROUP_ID_NOT_FOUND). Either it has a share group of that name: choose \
+                 another name; or it takes offsets from a group's members only: set mirror off"
             )
         } else {
             format!(
