@@ -78,6 +78,12 @@ async fn one(shared: Arc<Shared>, fetch: NodeFetch, charge: Charge) {
                 Counters::add(&shared.counters.fetches_near, 1);
             }
             let pause = answer.throttle_time_ms;
+            if says_nothing(&answer) {
+                // They stay in flight meanwhile: nobody is to ask in between.
+                throttle(pause).await;
+                shared.with(|state| fetch.wants.iter().for_each(|want| state.nothing_said(want)));
+                return shared.with(|state| state.fetch_over(node));
+            }
             let mut parts = sort_answer(&shared, &fetch.wants, answer, charge);
             // One whose leader is asked where its log begins and ends keeps nobody waiting.
             parts.sort_by_key(|part| part.error.treatment(Operation::Fetch) == Treatment::Reset);
@@ -125,6 +131,14 @@ async fn call(shared: &Shared, node: i32, wants: &[Want]) -> Result<FetchRespons
 /// How long a fetch may take for which a broker may gather data for `max_wait`.
 pub(super) fn timeout(shared: &Shared, max_wait: Duration) -> Duration {
     shared.conf.fetch_timeout.max(max_wait + Duration::from_secs(1))
+}
+
+/// Whether a broker has looked at nothing because we are over our quota: it answers at once, without a partition and without an error
+/// (KIP-219). What was asked for is neither there nor not there.
+pub(super) fn says_nothing(answer: &FetchResponse) -> bool {
+    answer.throttle_time_ms > 0
+        && answer.responses.is_empty()
+        && ErrorCode(answer.error_code) == ErrorCode::NONE
 }
 
 /// A broker that throttles us has answered and now keeps quiet: asking sooner only waits in its queue (KIP-219).

@@ -297,6 +297,13 @@ impl<B: Extent> State<B> {
         }
     }
 
+    /// A fetch of `want` was answered without a word of it.
+    pub(super) fn nothing_said(&mut self, want: &Want) {
+        if let Some(feed) = self.feeds.get_mut(&want.tp) {
+            feed.in_flight = false;
+        }
+    }
+
     /// A fetch of `want` failed in a way that passes.
     pub(super) fn fetch_failed(&mut self, want: &Want, now: Instant) {
         if let Some(feed) = self.feeds.get_mut(&want.tp) {

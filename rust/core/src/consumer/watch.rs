@@ -268,6 +268,10 @@ async fn poll_once(shared: &Arc<Shared>, watched: &mut Watched, mut wants: Vec<W
     let share = i32::try_from(shared.budget.room() / 2).unwrap_or(i32::MAX);
     request.max_bytes = request.max_bytes.min(share);
     let answer = match call(shared, watched, &request, fetch::timeout(shared, wait)).await {
+        Ok(Answer::All(answer)) if fetch::says_nothing(&answer) => {
+            fetch::throttle(answer.throttle_time_ms).await;
+            return true;
+        }
         Ok(Answer::All(answer)) => answer,
         Ok(Answer::News(answer)) => {
             wants.retain(|want| watched.session.has_news(&want.tp.topic, want.tp.partition));

@@ -4,6 +4,8 @@
 mod away;
 mod clusters;
 mod damaged;
+#[path = "../consumer_real/logs.rs"]
+mod logs;
 #[path = "../net_fake/mod.rs"]
 mod net_fake;
 mod recreated;
@@ -187,6 +189,48 @@ async fn a_leader_that_a_refusal_names_is_read_from_at_once() {
         let message = message.unwrap_or_else(|_| panic!("stuck at {offset}: {:?}", consumer.stats()));
         assert_eq!(message.unwrap().unwrap().offset, offset);
     }
+}
+
+/// Over its quota a consumer is answered at once, without a partition and without an error (KIP-219): that is no failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_only_throttles_is_no_error() {
+    const PAUSE: Duration = Duration::from_millis(300);
+    logs::keep();
+    let (port, asked_for_metadata) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicI32::new(0)));
+    let (at, count) = (Arc::clone(&port), Arc::clone(&asked_for_metadata));
+    let fetches = Arc::new(AtomicI32::new(0));
+    let fake = Fake::raw(move |asked| match asked.api {
+        18 => versions(&asked),
+        3 => {
+            count.fetch_add(1, Ordering::SeqCst);
+            metadata(&asked, at.load(Ordering::SeqCst), 0)
+        }
+        2 => list_offsets(&asked, 0),
+        1 if fetches.fetch_add(1, Ordering::SeqCst) < 2 => {
+            let throttle_time_ms = PAUSE.as_millis() as i32;
+            let answer = FetchResponse { throttle_time_ms, ..Default::default() };
+            Reply::Say(asked.answer::<FetchRequest>(&answer))
+        }
+        1 => {
+            match asked.read::<FetchRequest>().topics.first().map(|topic| topic.partitions[0].fetch_offset) {
+                Some(at) if at < RECORDS => fetched(&asked, ErrorCode::NONE, at),
+                _ => Reply::Nothing,
+            }
+        }
+        _ => Reply::Nothing,
+    })
+    .await;
+    port.store(fake.address.port().into(), Ordering::SeqCst);
+    let (_consumer, mut reader) = reads_from_the_start(&fake).await;
+    let (before, began) = (asked_for_metadata.load(Ordering::SeqCst), std::time::Instant::now());
+    for offset in 0..50 {
+        assert_eq!(reader.next().await.unwrap().unwrap().offset, offset);
+    }
+    assert!(began.elapsed() >= PAUSE, "the broker asked for quiet");
+    assert_eq!(logs::with(&["UNKNOWN_SERVER_ERROR"]), Vec::<String>::new());
+    // The leader is not in question, either. (The organiser looks for new partitions every two seconds or so.)
+    let looks = 1 + began.elapsed().as_secs() as i32;
+    assert!(asked_for_metadata.load(Ordering::SeqCst) - before <= looks, "metadata was asked for again");
 }
 
 /// No checksum covers the length of a batch: one that is longer than what the broker sends is never whole.
