@@ -182,7 +182,7 @@ entry! {
         if let GroupConf::Redis(redis) = &shell.group {
             limit = limit.saturating_add(redis.timeout.saturating_mul(REDIS_TURNS));
             // An operator's commit is applied once every other member is known to be dead.
-            limit = limit.saturating_add(shell.conf.heartbeat.saturating_mul(4));
+            limit = limit.saturating_add(shell.conf.heartbeat.saturating_mul(4)).saturating_add(shell.conf.lease / 2);
         }
         service::spawn(token, limit, async move {
             let topics: Vec<&str> = topics.split('\0').collect();

@@ -6,7 +6,7 @@
 //!
 //! # The non-obvious
 //! * A process that was killed a moment ago still looks like a member. Whoever meets a foreign commit waits until every member that
-//!   reads the topic was heard again, or was silent for three heartbeats.
+//!   reads the topic was heard again, or was silent for three heartbeats, and at least for a third of a lease.
 //! * A member that is connecting is heard of too, and reads nothing yet: it is no live member, or of two that start at once neither
 //!   would apply the commit.
 //! * Two members that start at once must not apply it twice, or what one has begun to handle is repeated. The seek names the generation
@@ -26,7 +26,7 @@ use crate::cluster::{CommittedOffset, OffsetCommit};
 use crate::group::{GroupError, Init, MemberView, PartitionView, RedisGroup, is_foreign_commit};
 use crate::log_rate;
 
-/// Heartbeats after which a member that was not heard of is not live.
+/// Heartbeats after which a member that was not heard of is not live, and that fit into a lease.
 const BEATS: u32 = 3;
 /// How often a seek is tried when somebody else moves the partition meanwhile.
 const TRIES: u32 = 3;
@@ -42,7 +42,7 @@ pub(super) fn is_foreign(commit: &CommittedOffset) -> bool {
 /// text. `before`: where the group stood, read before the commits were. `is_seek`: this member subscribes to the topics. If not,
 /// the group was lost or partitions are new, and nothing that the group knows is moved.
 ///
-/// Waits for up to three heartbeats when it depends on whether a silent member is dead.
+/// Waits for up to three heartbeats, or a third of a lease, when it depends on whether a silent member is dead.
 pub(super) async fn apply(
     shared: &Shared,
     commits: &Commits,
@@ -207,7 +207,7 @@ async fn read_by_others(
     group: &RedisGroup,
     topics: &HashSet<Arc<str>>,
 ) -> Result<HashSet<Arc<str>>, GroupError> {
-    let patience = shared.conf.heartbeat * BEATS;
+    let patience = patience(shared);
     let us = shared.with(|state| Arc::clone(&state.talk.consumer));
     let reads =
         |member: &MemberView| member.consumer != us && member.topics.iter().any(|t| topics.contains(t));
@@ -228,6 +228,12 @@ async fn read_by_others(
         }
         tokio::time::sleep((patience / 20).max(Duration::from_millis(10))).await;
     }
+}
+
+/// For how long a live member may be silent. Members need not agree on their heartbeat, but on the lease: one whose heartbeat is shorter
+/// than the others' must not take them for dead.
+fn patience(shared: &Shared) -> Duration {
+    (shared.conf.heartbeat * BEATS).max(shared.conf.lease / BEATS)
 }
 
 fn millis(time: Duration) -> u64 {
@@ -271,7 +277,7 @@ pub(super) async fn look(
 
 /// The topics that live members read, this one counted whether it is closing or not.
 async fn read_now(shared: &Shared, group: &RedisGroup) -> Result<HashSet<Arc<str>>, GroupError> {
-    let patience = millis(shared.conf.heartbeat * BEATS);
+    let patience = millis(patience(shared));
     let who = group.who().await?;
     let mut read: HashSet<Arc<str>> = shared.with(|state| state.topics()).into_iter().collect();
     read.extend(who.into_iter().filter(|m| m.silent < patience).flat_map(|m| m.topics));
