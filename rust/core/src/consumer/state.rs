@@ -45,6 +45,8 @@ pub(super) struct Limits {
     /// How long before its deadline a unit is no longer delivered.
     pub(super) margin: Duration,
     pub(super) heartbeat: Duration,
+    /// How long nobody else watches for new records when the organiser is not heard of: three heartbeats, of which two may be lost.
+    pub(super) watch: Duration,
     pub(super) max_processing: Duration,
     pub(super) unit_target: Duration,
     pub(super) unit_bytes: usize,
@@ -62,6 +64,7 @@ impl Limits {
             lease: conf.lease,
             margin: conf.lease / 10,
             heartbeat: conf.heartbeat,
+            watch: (conf.heartbeat * 3).min(conf.lease),
             max_processing: conf.max_processing,
             unit_target: conf.unit_target,
             unit_bytes: conf.unit_bytes,

@@ -239,7 +239,7 @@ impl<B: Extent> State<B> {
             readers: self.readers.values().filter(|seat| seat.holds.is_some()).count() as u32
                 + self.waiting.len() as u32,
             lacking: self.waiting.len().saturating_sub(self.pool.len()) as u32,
-            organise: self.phase == Phase::Open,
+            organise: if self.phase == Phase::Open { self.limits.watch.as_millis() as u64 } else { 0 },
         };
         self.talk.pending =
             Some(Pending { request: request.clone(), acks: acks.1, nacks: nacks.1, renews: renews.1 });
@@ -251,8 +251,8 @@ impl<B: Extent> State<B> {
     pub(super) fn want_nothing(&mut self) -> bool {
         let Some(pending) = &mut self.talk.pending else { return false };
         let request = &mut pending.request;
-        let had = request.want > 0 || request.organise;
-        (request.want, request.organise) = (0, false);
+        let had = request.want > 0 || request.organise > 0;
+        (request.want, request.organise) = (0, 0);
         had
     }
 

@@ -212,7 +212,16 @@ impl Embedded {
                 Ok(Err(error)) => return Err(error),
                 Err(_) if Instant::now() >= until => return Ok(false),
                 // A lease may have ended, or a unit is due.
-                Err(_) => self.step(|state, now| state.reap(now, topics))?,
+                Err(_) => {
+                    let watch = |state: &mut GroupState, now| {
+                        state.reap(now, topics);
+                        state.is_unwatched(now)
+                    };
+                    if self.step(watch)? {
+                        // It is for the caller to watch now.
+                        return Ok(true);
+                    }
+                }
             }
         }
     }
@@ -494,6 +503,17 @@ mod tests {
         let fresh = Coordinator::Embedded(Embedded::named(&name, "c", settings).unwrap());
         assert!(fresh.partitions(&["t".into()]).await.unwrap().is_empty());
         fresh.delete().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_when_the_organiser_is_missed() {
+        let group = group();
+        group.init(&[start("t")]).await.unwrap();
+        let dead = ExchangeRequest { organise: 200, ..ExchangeRequest::new("a".into(), 1, vec!["t".into()]) };
+        assert!(group.exchange(&dead).await.unwrap().organiser);
+        let began = Instant::now();
+        assert!(group.work(&["t".into()], Duration::from_secs(20)).await.unwrap());
+        assert!((Duration::from_millis(190)..Duration::from_secs(10)).contains(&began.elapsed()));
     }
 
     #[test]

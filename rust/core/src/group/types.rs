@@ -153,8 +153,9 @@ pub struct ExchangeRequest {
     pub readers: u32,
     /// Those of its readers that wait and have no unit.
     pub lacking: u32,
-    /// Whether it would watch for new records.
-    pub organise: bool,
+    /// For how long it would watch for new records, ms: until then nobody else does, unless it says otherwise. At most the lease of a
+    /// unit; 0: not at all.
+    pub organise: u64,
 }
 
 impl ExchangeRequest {
@@ -174,7 +175,7 @@ impl ExchangeRequest {
             target_bytes: u64::MAX,
             readers: 1,
             lacking: 0,
-            organise: false,
+            organise: 0,
         }
     }
 }

@@ -149,6 +149,23 @@ impl Stage {
         }
     }
 
+    /// Waits until Kafka knows that the group has handled all that was sent.
+    pub(crate) async fn committed(&self) {
+        let group = Arc::from(&*self.part.group);
+        let all: Vec<_> =
+            (0..self.partitions).map(|partition| (Arc::clone(&self.topic), partition)).collect();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let found = self.cluster.committed_offsets(&group, &all, PATIENCE).await.unwrap();
+            let done: i64 = found.iter().map(|commit| commit.offset.max(0)).sum();
+            if u64::try_from(done) == Ok(self.sent) {
+                return;
+            }
+            assert!(Instant::now() < until, "{} were sent, committed are {found:?}", self.sent);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The open units, as `(partition, first offset not reported as handled, end)`.
     pub(crate) async fn open_units(&self, door: &RedisGroup) -> Vec<(i32, i64, i64)> {
         let partitions: Vec<i32> = (0..self.partitions).collect();

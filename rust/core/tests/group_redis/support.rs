@@ -62,7 +62,7 @@ pub(crate) fn round(member: &str, topic: &str, want: u32) -> ExchangeRequest {
     let mut request =
         ExchangeRequest::new(member.into(), NUMBER.fetch_add(1, Ordering::Relaxed), vec![topic.into()]);
     (request.want, request.max_records, request.least_records) = (want, 1000, 1000);
-    request.organise = true;
+    request.organise = 9_000;
     request
 }
 

@@ -100,10 +100,10 @@ impl RedisGroup {
     fn exchange_call(&self, open: &Open, request: &ExchangeRequest, topics: &[Arc<str>]) -> Call {
         let mut call = self.prepare(&scripts::EXCHANGE, topics.iter().map(|topic| &**topic));
         call.arg(&*request.consumer).arg(request.request).arg(request.topics.len());
-        call.arg(request.readers.max(1)).arg(i32::from(request.organise)).arg(request.want);
+        call.arg(request.readers.max(1)).arg(request.organise).arg(request.want);
         call.arg(request.max_records).arg(request.least_records);
         call.arg(request.target_bytes.min(1 << 40));
-        call.arg(i32::from(request.want > 0 && request.organise)).arg(&*open.run);
+        call.arg(i32::from(request.want > 0 && request.organise > 0)).arg(&*open.run);
         call.arg(request.lacking).arg(request.acks.len());
         for ack in &request.acks {
             call.arg(&*name(&ack.id))

@@ -86,7 +86,7 @@ impl Sim {
         let mut client = self.clients.swap_remove(at);
         if client.pending.is_none() && client.stalled == 0 {
             let mut request = self.round(&mut client, true);
-            request.organise = false;
+            request.organise = 0;
             self.state.exchange(self.now, &request);
             client.held.clear();
         }
@@ -232,7 +232,7 @@ impl Sim {
     fn round(&mut self, client: &mut Client, all_back: bool) -> ExchangeRequest {
         let mut request = ExchangeRequest::new(Arc::clone(&client.id), client.request, client.topics.clone());
         request.readers = 1 + self.dice.roll(3) as u32;
-        request.organise = self.dice.one_in(2);
+        request.organise = [0, 0, 400, 100_000][self.dice.below(4)];
         request.max_records = 1 + self.dice.roll(12) as u32;
         request.least_records = 1 + self.dice.roll(4) as u32;
         request.lacking = self.dice.roll(4) as u32;

@@ -72,6 +72,8 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ),
     ("nobody is spared after an outage", "if now - tonumber(m[5]) > floor(lease / 2) then", "if false then"),
     ("a gap of a commit is not handed out", "if cursor < from then", "if false then"),
+    ("the organiser's lease is a unit's", "int(now + min(organise, lease))", "int(now + lease)"),
+    ("the organiser's lease has no bound", "int(now + min(organise, lease))", "int(now + organise)"),
     ("another cluster is let in", "elseif cluster ~= '' and known ~= cluster then", "elseif false then"),
     ("whoever names the cluster first is forgotten", "call('HSET', META, 'cluster', cluster)", ""),
     (

@@ -130,11 +130,16 @@ impl GroupState {
         carve.sum::<usize>() + self.units.due_count(now, topics)
     }
 
-    /// When time may bring work next to a member with these topics: a unit of theirs becomes due, or a lease ends. At most a
-    /// lease from now, and a lease taken later ends later, so only a unit that is refused makes it sooner.
+    /// When time may bring work next to a member with these topics: a unit of theirs becomes due, or a lease ends, that of the
+    /// organiser among them. At most a lease from now, and a lease taken later ends later, so only a unit that is refused makes it
+    /// sooner.
     pub fn next_event(&self, now: u64, topics: &[Arc<str>]) -> u64 {
         let lease = self.units.first_deadline(topics).map(|t| t.max(self.grace_until));
-        [self.units.first_due(topics), lease].into_iter().flatten().fold(now + self.settings.lease, u64::min)
+        let organised = self.organiser.as_ref().map(|(_, until)| *until).filter(|until| *until > now);
+        [self.units.first_due(topics), lease, organised]
+            .into_iter()
+            .flatten()
+            .fold(now + self.settings.lease, u64::min)
     }
 
     /// Who is in the group and what they read, in the order of their ids. A member that died is among them until it is forgotten.
@@ -146,6 +151,11 @@ impl GroupState {
             topics: member.topics.clone(),
         };
         self.members.iter().map(view).collect()
+    }
+
+    /// Whether the organiser's lease is over: whoever speaks next watches.
+    pub fn is_unwatched(&self, now: u64) -> bool {
+        self.organiser.as_ref().is_some_and(|(_, until)| *until <= now)
     }
 
     /// Members heard of lately.

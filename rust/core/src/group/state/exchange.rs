@@ -92,8 +92,11 @@ impl GroupState {
     fn organise(&mut self, now: u64, request: &ExchangeRequest) -> bool {
         let mine = self.organiser.as_ref().is_some_and(|(who, _)| *who == request.consumer);
         let free = self.organiser.as_ref().is_none_or(|(_, until)| *until <= now);
-        if request.organise && (mine || free) {
-            self.organiser = Some((Arc::clone(&request.consumer), now + self.settings.lease));
+        if request.organise > 0 && (mine || free) {
+            // A dead watcher is missed by idle partitions, not by who waits for its units: two that watch do no harm, so its lease
+            // is its own affair, and shorter than theirs.
+            let until = now + request.organise.min(self.settings.lease);
+            self.organiser = Some((Arc::clone(&request.consumer), until));
             return true;
         }
         if mine {

@@ -537,3 +537,23 @@ fn a_member_hears_how_many_readers_of_others_wait_for_what_is_not_there() {
     assert_eq!(state.exchange(0, &says("a", 5, 0, 0)).lacking, [0]);
     state.check().unwrap();
 }
+
+/// It may be dead long before anybody may take its units.
+#[test]
+fn the_organiser_is_replaced_after_the_time_it_asked_for() {
+    let mut state = with_backlog(settings(), 1, 0);
+    let mut organises = |now, who: &str, organise| {
+        let request = ExchangeRequest { organise, ..ExchangeRequest::new(who.into(), 0, vec![topic()]) };
+        let organiser = state.exchange(now, &request).organiser;
+        (organiser, state.next_event(now, &[topic()]))
+    };
+    let lease = settings().lease;
+    assert_eq!(organises(0, "a", 9_000), (true, 9_000));
+    assert_eq!(organises(8_999, "b", 9_000), (false, 9_000), "it is then that somebody idle is to ask");
+    assert_eq!(organises(8_999, "a", 9_000), (true, 17_999));
+    assert_eq!(organises(17_999, "b", u64::MAX), (true, 17_999 + lease), "not for longer than a unit");
+    assert_eq!(organises(18_000, "a", 9_000), (false, 17_999 + lease));
+    assert_eq!(organises(18_001, "b", 0), (false, 18_001 + lease));
+    assert!(organises(18_002, "a", 1).0);
+    assert!(!state.is_unwatched(18_002) && state.is_unwatched(18_003));
+}

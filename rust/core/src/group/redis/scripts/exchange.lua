@@ -1,5 +1,5 @@
 -- One round of a member: acknowledgements, refusals, shortenings, renewals, leases that ended, the next claim, and who watches.
--- ARGV: consumer, request, how many of the topics it reads (the first ones), readers, organise, want, max records, least records,
+-- ARGV: consumer, request, how many of the topics it reads (the first ones), readers, for how many ms it would organise, want, max records, least records,
 --   target bytes, whether it waits when it gets less than it wants, the run id of the server that it speaks with, its readers
 --   that wait for a unit;
 --   acks: n, then id, request, end, high watermark, leader epoch, records, bytes;
@@ -9,12 +9,12 @@
 -- Reply: OK, now, organiser, next event (-1: not asked), {outcomes}, {units: id, topic id, start, end, attempt, request, epoch,
 --   deadline}, {by topic that it reads: how many readers of others wait for units that are not there}
 
-local consumer, request, reading, readers, organise, want = arg(), arg(), arg(), arg(), arg() == 1, arg()
+local consumer, request, reading, readers, organise, want = arg(), arg(), arg(), arg(), arg(), arg()
 local max_records, least_records, target_bytes, waits, run = arg(), arg(), arg(), arg() == 1, arg()
 local lacking = arg()
 -- Another server than the last time may lack the latest writes: nothing is handed out before the commits in Kafka were applied.
 -- Who closes is heard all the same: what it says of its units is true, and it wants none.
-if run ~= m[10] and (organise or want > 0) then return {'RECONCILE', m[10]} end
+if run ~= m[10] and (organise > 0 or want > 0) then return {'RECONCILE', m[10]} end
 
 local reads = {}
 for i = 1, reading do reads[i] = names[i] end
@@ -258,8 +258,8 @@ end
 
 local mine, free = m[8] == consumer, m[8] == '' or tonumber(m[9]) <= now
 local organiser, organised = m[8], m[9]
-if organise and (mine or free) then
-    organiser, organised = consumer, int(now + lease)
+if organise > 0 and (mine or free) then
+    organiser, organised = consumer, int(now + min(organise, lease))
 elseif mine then
     organiser = ''
 end
