@@ -14,6 +14,7 @@ use kafka_fast::consumer::{
     SlotControl,
 };
 use kafka_fast::error::ErrorKind;
+use kafka_fast::group::GroupError;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 
@@ -35,7 +36,7 @@ const LISTS: usize = 16;
 /// tried again.
 const REDIS_TURNS: u32 = 10;
 
-failure_from!(ConsumerError, CloseError, ReadError, SeekError);
+failure_from!(ConsumerError, CloseError, GroupError, ReadError, SeekError);
 
 /// What a handle points to. Lives until the Java object is unreachable; `close` is a state.
 struct Shell {
@@ -192,6 +193,22 @@ entry! {
             if !shell.is_open() {
                 shell.close_core(Duration::ZERO).await?;
             }
+            Ok(0)
+        })?;
+        Ok(())
+    }
+}
+
+entry! {
+    /// `static native void deleteGroup(String group, long token)`: an operation; the group is pairs.
+    fn Java_kafkafast_NativeConsumer_deleteGroup(env, group: jstring, token: jlong) -> (), else (); {
+        let group = conf::parse_group(&env.string(group)?)?;
+        let limit = match &group {
+            GroupConf::Redis(redis) => redis.timeout.saturating_mul(REDIS_TURNS),
+            _ => Duration::ZERO,
+        };
+        service::spawn(token, limit, async move {
+            Consumer::delete_group(&group).await?;
             Ok(0)
         })?;
         Ok(())

@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// A version of the boundary. The Java classes compare it with theirs after loading: an old library in
 /// `java.library.path` is a common accident.
-const ABI_VERSION: jint = 2;
+const ABI_VERSION: jint = 3;
 
 /// Something to tell Java.
 pub(crate) enum Event {

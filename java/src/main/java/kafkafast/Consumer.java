@@ -66,6 +66,7 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
      * @return the consumer
      * @throws ConfigException when no broker is named, or settings contradict each other or those of the group's other members, or Redis is none that can
      *     hold a group, or refuses the user
+     * @throws GroupException when the group is of another Kafka cluster; see {@link #deleteGroup}
      * @throws UnreachableException when no broker answers, or what answers is not Kafka, or Redis does not answer
      * @throws UnknownTopicException when a topic does not exist and brokers do not create it
      * @throws InterruptException when the thread is interrupted meanwhile
@@ -91,6 +92,29 @@ public final class Consumer implements Iterable<Message>, AutoCloseable {
         } finally {
             Reference.reachabilityFence(consumer);
         }
+    }
+
+    /**
+     * Forgets a group and its positions, whoever made it: also one of another Kafka cluster, which is the way out when Kafka was set up anew,
+     * and one that is not there. Its consumers fail with a {@link GroupException} that says so; who connects next makes the group anew. Of an
+     * embedded group that is what lives in this process.
+     *
+     * <p>What the group has committed to Kafka stays. Made anew on the same cluster it goes on from there, unless those offsets are deleted too
+     * ({@code kafka-consumer-groups --delete --group}).
+     *
+     * <p>Blocks until Redis has answered, at most about ten times {@link RedisConf#setTimeout}. It may be repeated.
+     *
+     * @param group the group and where its state lives
+     * @throws ConfigException when what is there is none that can hold a group, or refuses the user
+     * @throws UnreachableException when Redis does not answer
+     * @throws InterruptException when the thread is interrupted meanwhile; the group may be deleted all the same
+     * @throws NativeLibraryException when the native library cannot be loaded
+     */
+    public static void deleteGroup(RedisConf group) {
+        if (group == null) {
+            throw new IllegalArgumentException("Consumer.deleteGroup needs a group, e.g. RedisConf.embedded(\"my-group\")");
+        }
+        Service.runAlone("Consumer.deleteGroup", token -> NativeConsumer.deleteGroup(group.forConnect(), token));
     }
 
     /** Gives the lease back when there is no consumer to do it. */

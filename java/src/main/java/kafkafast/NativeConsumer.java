@@ -18,6 +18,8 @@ final class NativeConsumer {
 
     static native void connect(long handle, String topics, long token);
 
+    static native void deleteGroup(String group, long token);
+
     static native int openSlot(long handle, long token);
 
     static native ByteBuffer control(long handle, int slot);

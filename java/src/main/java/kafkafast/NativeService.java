@@ -3,7 +3,7 @@ package kafkafast;
 /** Native side of {@link Service}: rust/jni/src/service.rs. */
 final class NativeService {
     /** The boundary these classes speak; compared with the library's after loading. */
-    static final int ABI_VERSION = 2;
+    static final int ABI_VERSION = 3;
 
     private NativeService() {}
 

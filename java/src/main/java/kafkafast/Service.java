@@ -12,6 +12,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.LongConsumer;
 
 /**
  * The one service thread of the process: takes wake-ups, ends of operations, delivery results and log lines from native code in batches,
@@ -97,6 +98,22 @@ final class Service implements Runnable {
             leases--;
         } finally {
             LOCK.unlock();
+        }
+    }
+
+    /** Runs an operation that is no client's to its end. */
+    static void runAlone(String name, LongConsumer start) {
+        acquireLease();
+        try {
+            Op op = new Op(null);
+            try {
+                start.accept(op.token);
+                op.get(name);
+            } finally {
+                op.abandon();
+            }
+        } finally {
+            releaseLease();
         }
     }
 

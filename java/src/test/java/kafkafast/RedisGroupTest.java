@@ -109,6 +109,34 @@ public class RedisGroupTest {
         }
     }
 
+    /** Whoever made it, wherever it lives: its consumers are told, and the next one begins where a new group does. */
+    @Test
+    public void aGroupThatWasDeletedTellsItsConsumersAndStartsAnew() throws Exception {
+        String topic = Tools.topic("deleted");
+        String name = Tools.topic("group");
+        KafkaConf conf = new KafkaConf().set("use-earliest", true).set("heartbeat-ms", 200);
+        try (Producer producer = Producer.connect(Tools.broker())) {
+            producer.sendText(topic, "first");
+            producer.flush();
+        }
+        assertThrows(IllegalArgumentException.class, () -> Consumer.deleteGroup(null));
+        for (RedisConf group : new RedisConf[] {Tools.redis(name).setMirror(false), RedisConf.embedded(name)}) {
+            Consumer.deleteGroup(group);
+            try (Consumer consumer = Consumer.connect(conf, new BrokerConf[] {Tools.broker()}, group, topic)) {
+                assertEquals("first", consumer.readMsg(20_000).text());
+                assertEquals(null, consumer.readMsg(0));
+                Consumer.deleteGroup(group);
+                GroupException told = assertThrows(GroupException.class, () -> consumer.readMsg(20_000));
+                assertTrue(told.getMessage(), told.getMessage().contains("the group was deleted"));
+            }
+            try (Consumer consumer = Consumer.connect(conf, new BrokerConf[] {Tools.broker()}, group, topic)) {
+                assertEquals("first", consumer.readMsg(20_000).text());
+            }
+        }
+        RedisConf nobody = new RedisConf("127.0.0.1", 1, name);
+        assertThrows(UnreachableException.class, () -> Consumer.deleteGroup(nobody));
+    }
+
     @Test
     public void membersThatReadDifferentlyAreRefusedWithBothValues() throws Exception {
         String topic = Tools.topic("differ");
