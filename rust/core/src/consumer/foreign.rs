@@ -233,7 +233,7 @@ async fn read_by_others(
 /// For how long a live member may be silent. Members need not agree on their heartbeat, but on the lease: one whose heartbeat is shorter
 /// than the others' must not take them for dead.
 fn patience(shared: &Shared) -> Duration {
-    (shared.conf.heartbeat * BEATS).max(shared.conf.lease / BEATS)
+    shared.conf.heartbeat.saturating_mul(BEATS).max(shared.conf.lease / BEATS)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -64,7 +64,7 @@ impl Limits {
             lease: conf.lease,
             margin: conf.lease / 10,
             heartbeat: conf.heartbeat,
-            watch: (conf.heartbeat * 3).min(conf.lease),
+            watch: conf.heartbeat.saturating_mul(3).min(conf.lease),
             max_processing: conf.max_processing,
             unit_target: conf.unit_target,
             unit_bytes: conf.unit_bytes,

@@ -120,7 +120,7 @@ const MUTANTS: &[(&str, &str, &str)] = &[
         "            table.remove(t.pending, at_pending)\n            table.remove(t.pending, at_pending)\n",
         "",
     ),
-    ("the group forgets what is pending", ", t.retired, t.pending)", ", t.retired, {})"),
+    ("the group forgets what is pending", "t.pending, t.lacking)", "{}, t.lacking)"),
     ("an unchecked partition is carved", "p.unchecked == 0 and p.cursor", "p.cursor"),
     (
         "what waits of an unchecked partition is delivered",
