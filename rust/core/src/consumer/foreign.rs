@@ -17,13 +17,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::commits::{self, Commits, is_foreign};
 use super::error::ConsumerError;
 use super::known;
-use super::mirror::{self, Commits};
 use super::shared::Shared;
 use super::state::Tp;
 use crate::cluster::{CommittedOffset, OffsetCommit};
-use crate::group::{GroupError, Init, MemberView, PartitionView, RedisGroup, is_foreign_commit};
+use crate::group::{GroupError, Init, MemberView, PartitionView, RedisGroup};
 use crate::log_rate;
 
 /// Heartbeats after which a member that was not heard of is not live, and that fit into a lease.
@@ -32,11 +32,6 @@ const BEATS: u32 = 3;
 const TRIES: u32 = 3;
 /// Partitions named in one log line.
 const NAMED: usize = 10;
-
-/// Whether a commit is there and foreign.
-pub(super) fn is_foreign(commit: &CommittedOffset) -> bool {
-    commit.offset >= 0 && is_foreign_commit(&commit.metadata, commit.offset)
-}
 
 /// Applies the foreign commits of `starts`, which the group was just told, and commits those partitions at once with the group's own
 /// text. `before`: where the group stood, read before the commits were. `is_seek`: this member subscribes to the topics. If not,
@@ -50,7 +45,7 @@ pub(super) async fn apply(
     starts: &[Init],
     is_seek: bool,
 ) -> Result<(), ConsumerError> {
-    let Some(group) = mirror::mirrored(shared) else { return Ok(()) };
+    let Some(group) = commits::mirrored(shared) else { return Ok(()) };
     let (mut done, mut moves) = (Vec::new(), Vec::new());
     for start in starts {
         let tp = Tp { topic: Arc::clone(&start.topic), partition: start.partition };
@@ -77,7 +72,7 @@ pub(super) async fn apply(
     let topics = topics_of(&done);
     let mut views = group.partitions(&topics).await?;
     views.retain(|view| done.iter().any(|tp| is_of(view, tp)));
-    mirror::commit_now(shared, group, &views).await?;
+    commits::commit_now(shared, group, &views).await?;
     shared.with(|state| views.iter().for_each(|view| state.group_stands(view)));
     Ok(())
 }
@@ -138,7 +133,7 @@ async fn seek_all(
         // Somebody moved them since: another member that starts now, or a new leader whose log is shorter.
         let tps: Vec<Tp> = lost.iter().map(|one| one.tp.clone()).collect();
         views = group.partitions(&topics_of(&tps)).await?;
-        let still: HashSet<Tp> = mirror::committed(shared, group, &tps)
+        let still: HashSet<Tp> = commits::committed(shared, group, &tps)
             .await?
             .filter(|(_, c)| is_foreign(c))
             .map(|(tp, _)| tp)
@@ -251,7 +246,7 @@ pub(super) async fn look(
 ) -> Result<Vec<Tp>, ConsumerError> {
     let tp = |commit: &OffsetCommit| Tp { topic: Arc::clone(&commit.topic), partition: commit.partition };
     let tps: Vec<Tp> = commits.iter().map(tp).collect();
-    let found: HashMap<Tp, CommittedOffset> = mirror::committed(shared, group, &tps).await?.collect();
+    let found: HashMap<Tp, CommittedOffset> = commits::committed(shared, group, &tps).await?.collect();
     let gone = tps.iter().filter(|tp| !found.contains_key(*tp) && was_committed(tp));
     let mut lines: Vec<String> = gone.map(|tp| format!("{}/{}, deleted", tp.topic, tp.partition)).collect();
     let foreign: HashMap<Tp, i64> =

@@ -26,6 +26,7 @@ mod budget;
 mod cache;
 mod chunk;
 mod client;
+mod commits;
 mod coordinate;
 mod denied;
 mod ends;

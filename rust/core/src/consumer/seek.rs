@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cache::Extent;
+use super::commits;
 use super::ends;
 use super::error::SeekError;
-use super::mirror;
 use super::shared::Shared;
 use super::state::{State, Tp, UnitKey};
 use crate::cluster::{TopicError, check_topic_name};
@@ -28,10 +28,10 @@ pub(super) async fn seek(
     force(shared, &tp, offset).await?;
     // After the group did it: what it says of an exchange that was sent before may be of units that are gone.
     shared.with(|state| state.sought(&tp, offset, Instant::now()));
-    let Some(group) = mirror::mirrored(shared) else { return Ok(()) };
+    let Some(group) = commits::mirrored(shared) else { return Ok(()) };
     let views = group.partitions(std::slice::from_ref(&tp.topic)).await?;
     let views: Vec<PartitionView> = views.into_iter().filter(|view| view.partition == partition).collect();
-    let committed = mirror::commit_now(shared, group, &views).await;
+    let committed = commits::commit_now(shared, group, &views).await;
     committed.map_err(|error| SeekError::NotCommitted { topic: tp.topic, partition, offset, error })
 }
 

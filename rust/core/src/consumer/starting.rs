@@ -10,11 +10,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::commits::Commits;
 use super::ends::{self, Ends};
 use super::error::ConsumerError;
 use super::foreign;
 use super::known::differ;
-use super::mirror::Commits;
 use super::pending::{What, names};
 use super::plan::Seen;
 use super::publish::publish;
