@@ -224,7 +224,7 @@ public class OneRecordTest {
                 assertEquals(silent, e);
             }
             Message again = consumer.readMsg(20_000);
-            assertEquals("it comes again", 2, again == null ? 0 : again.getAttempt());
+            assertTrue("it comes again", again != null && again.getOffset() == 0);
         }
     }
 }
