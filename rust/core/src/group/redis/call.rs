@@ -1,5 +1,7 @@
 //! What a script is given, and what it answers.
 
+use std::sync::Arc;
+
 use redis::{Script, ScriptInvocation, Value};
 
 use super::scripts::{Keys, VERSION};
@@ -50,6 +52,17 @@ impl Call {
     }
 }
 
+/// The topics that a call names, each once.
+pub(super) fn distinct<'a>(topics: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
+    let mut distinct: Vec<Arc<str>> = Vec::new();
+    for topic in topics {
+        if distinct.last() != Some(topic) && !distinct.contains(topic) {
+            distinct.push(Arc::clone(topic));
+        }
+    }
+    distinct
+}
+
 /// What may be an argument.
 pub(super) trait Arg {
     fn write(&self, out: &mut Vec<u8>);
@@ -90,7 +103,8 @@ pub(super) struct Reply {
     values: std::vec::IntoIter<Value>,
 }
 
-fn strange(what: &str) -> GroupError {
+/// An answer that is not as expected.
+pub(super) fn strange(what: &str) -> GroupError {
     GroupError::Strange(format!("a script answered {what}"))
 }
 

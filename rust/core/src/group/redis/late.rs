@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::call::{distinct, strange};
 use super::link::Open;
-use super::ops::{bad, distinct};
 use super::{AT_ONCE, RedisGroup, scripts};
 use crate::group::types::{GroupError, LateStart, Pend, Pended};
 
@@ -13,7 +13,7 @@ pub(super) const NOT_PENDING: i64 = -2;
 const WRONG_TOPIC: i64 = -3;
 
 pub(super) fn late_start(code: i64) -> Result<LateStart, GroupError> {
-    LateStart::of_code(code).ok_or_else(|| bad("a pending start that is none"))
+    LateStart::of_code(code).ok_or_else(|| strange("a pending start that is none"))
 }
 
 impl RedisGroup {

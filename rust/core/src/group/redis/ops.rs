@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::call::{Call, Reply};
+use super::call::{Call, Reply, distinct, strange};
 use super::late::{NOT_PENDING, late_start};
 use super::link::Open;
 use super::{AT_ONCE, RedisGroup, TICK, scripts};
@@ -29,10 +29,6 @@ pub(super) fn id(name: &str, topics: &[Arc<str>]) -> Option<UnitId> {
     let (topic, partition) = tp.rsplit_once('/')?;
     let topic = topics.iter().find(|t| ***t == *topic).map_or_else(|| Arc::from(topic), Arc::clone);
     Some(UnitId { topic, partition: partition.parse().ok()?, carved_at: carved_at.parse().ok()? })
-}
-
-pub(super) fn bad(what: &str) -> GroupError {
-    GroupError::Strange(format!("a script answered {what}"))
 }
 
 impl RedisGroup {
@@ -175,10 +171,10 @@ impl RedisGroup {
                     1 => Published::Unknown,
                     2 => Published::WrongTopic,
                     3 => Published::Stale,
-                    4 => Published::AskEpoch(i32::try_from(a).map_err(|_| bad("an epoch out of range"))?),
+                    4 => Published::AskEpoch(i32::try_from(a).map_err(|_| strange("an epoch out of range"))?),
                     5 => Published::Truncated(a),
                     6 => Published::Lost { from: a, to: b },
-                    _ => return Err(bad(&code.to_string())),
+                    _ => return Err(strange(&code.to_string())),
                 });
             }
         }
@@ -495,22 +491,12 @@ fn check_offset(offset: i64) -> Result<(), GroupError> {
     if offset > LARGEST { Err(GroupError::TooLarge(offset)) } else { Ok(()) }
 }
 
-pub(super) fn distinct<'a>(topics: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
-    let mut distinct: Vec<Arc<str>> = Vec::new();
-    for topic in topics {
-        if distinct.last() != Some(topic) && !distinct.contains(topic) {
-            distinct.push(Arc::clone(topic));
-        }
-    }
-    distinct
-}
-
 fn outcomes_of(reply: &mut Reply, n: usize) -> Result<Vec<Outcome>, GroupError> {
     let outcome = |code| match code {
         0 => Ok(Outcome::Gone),
         1 => Ok(Outcome::Done),
         2 => Ok(Outcome::Fenced),
-        _ => Err(bad(&code.to_string())),
+        _ => Err(strange(&code.to_string())),
     };
     (0..n).map(|_| reply.int().and_then(outcome)).collect()
 }
@@ -519,7 +505,7 @@ fn units_of(reply: &mut Reply, topics: &[Arc<str>]) -> Result<Vec<Unit>, GroupEr
     let mut units = Vec::with_capacity(reply.len() / 8);
     while reply.len() > 0 {
         let name = reply.text()?;
-        let id = id(&name, topics).ok_or_else(|| bad(&name))?;
+        let id = id(&name, topics).ok_or_else(|| strange(&name))?;
         units.push(Unit {
             topic: Arc::clone(&id.topic),
             partition: id.partition,
@@ -538,17 +524,17 @@ fn units_of(reply: &mut Reply, topics: &[Arc<str>]) -> Result<Vec<Unit>, GroupEr
 
 fn topic_id(reply: &mut Reply) -> Result<Uuid, GroupError> {
     let bytes = <[u8; 16]>::try_from(reply.bytes()?);
-    bytes.map(Uuid).map_err(|_| bad("a topic id of the wrong length"))
+    bytes.map(Uuid).map_err(|_| strange("a topic id of the wrong length"))
 }
 
 fn partition(reply: &mut Reply) -> Result<i32, GroupError> {
-    reply.text()?.parse().map_err(|_| bad("a partition that is no number"))
+    reply.text()?.parse().map_err(|_| strange("a partition that is no number"))
 }
 
 /// A partition's row, as the scripts pack it.
 fn view(topic: &Arc<str>, partition: i32, topic_id: Uuid, row: &[u8]) -> Result<PartitionView, GroupError> {
     let mut row = row;
-    let wrong = || bad("a partition's row that is not understood");
+    let wrong = || strange("a partition's row that is not understood");
     let mut fields = [0_i64; 15];
     for field in &mut fields {
         *field = rmp::decode::read_int(&mut row).map_err(|_| wrong())?;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::call::strange;
 use super::link::Open;
-use super::ops::{bad, id};
+use super::ops::id;
 use super::{RedisGroup, scripts};
 use crate::group::types::{GroupError, Quarantined, Unpark};
 
@@ -42,7 +43,7 @@ impl RedisGroup {
             let mut list = reply.list()?;
             while list.len() > 0 {
                 let name = list.text()?;
-                let unit = id(&name, topics).ok_or_else(|| bad(&name))?;
+                let unit = id(&name, topics).ok_or_else(|| strange(&name))?;
                 let (from, to, since) = (list.int()?, list.int()?, list.whole()?);
                 let age = Duration::from_millis(now.saturating_sub(since));
                 found.push(Quarantined { topic: unit.topic, partition: unit.partition, from, to, age });
