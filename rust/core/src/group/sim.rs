@@ -136,7 +136,7 @@ impl Sim {
     /// One thing happens.
     fn step(&mut self) {
         let f = self.faults;
-        match self.dice.roll(1_000) {
+        match self.dice.roll(1_004) {
             0..=119 => self.produce(),
             120..=219 => self.publish(),
             220..=259 if f => self.publish_late(),
@@ -167,6 +167,7 @@ impl Sim {
             994..=995 if f => self.suspend(),
             996..=997 => self.compare(),
             998..=999 => self.resolve(),
+            1_000..=1_003 if f => self.damage(),
             _ => {}
         }
         self.now += self.dice.roll(20);
@@ -415,6 +416,19 @@ impl Sim {
         self.logs.iter_mut().flatten().for_each(Log::unseek);
         (0..self.logs.len()).for_each(|topic| self.init(topic));
         self.count("wipe");
+    }
+
+    /// Something else writes to the group's keys. (A state machine in memory has none.)
+    fn damage(&mut self) {
+        let late = self.dice.below(1 + self.late_requests.len().min(3));
+        match self.state.damage(self.now, &mut self.dice, &self.late_requests[..late]) {
+            Ok(true) => {
+                self.wipe();
+                self.count("damage");
+            }
+            Ok(false) => {}
+            Err(what) => self.fail(&what),
+        }
     }
 
     /// What a commit says is told to the group, if the log still holds what it is about (KIP-320).

@@ -3,6 +3,7 @@
 mod broker;
 mod chunks;
 mod clusters;
+mod damage;
 mod faults;
 mod frozen;
 mod groups;

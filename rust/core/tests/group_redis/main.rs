@@ -2,6 +2,7 @@
 
 mod clusters;
 mod cost;
+mod damage;
 mod failovers;
 mod refusals;
 mod support;

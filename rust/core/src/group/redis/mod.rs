@@ -15,14 +15,15 @@ mod link;
 mod ops;
 mod quarantine;
 mod scripts;
+mod whole;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redis::Script;
+use redis::{Script, ScriptInvocation};
 use tokio::sync::Notify;
 
 use super::types::{ConsumerId, GroupError, GroupSettings};
@@ -31,9 +32,13 @@ use crate::log_rate;
 use call::{Call, Reply};
 use link::{Link, Open};
 use scripts::Keys;
+#[cfg(test)]
+pub(super) use whole::Depth;
 
 /// How often the organiser looks after what is not urgent.
 const TICK: Duration = Duration::from_secs(1);
+/// Tries to clear up what is left of a lost group; each but the last learns of further topics.
+const JOINS: usize = 4;
 /// Partitions told of in one call: Redis serves nobody else meanwhile.
 const AT_ONCE: usize = 500;
 
@@ -58,6 +63,8 @@ pub struct RedisGroup {
     /// Topics that this member may hold units of.
     topics: Mutex<BTreeSet<Arc<str>>>,
     ticked: Mutex<Instant>,
+    /// How often its keys were compared with each other, as the organiser.
+    compared: AtomicU32,
     /// The last event that was read.
     last_event: Mutex<String>,
     /// The clock of simulations.
@@ -105,12 +112,12 @@ impl RedisGroup {
     /// For simulations: a member of this Kafka cluster comes.
     #[cfg(test)]
     pub(super) async fn enter_as(&self, cluster: &str) -> Result<(), GroupError> {
-        self.try_enter(&self.link.open().await?, cluster).await.map(drop)
+        self.try_enter(&self.link.open().await?, cluster, "", &[]).await.map(drop)
     }
 
     async fn begin(&self) -> Result<(), GroupError> {
         let open = self.link.open().await?;
-        self.enter(&open).await?;
+        self.enter(&open, "", &[]).await?;
         self.skip_events(&open).await
     }
 
@@ -134,6 +141,7 @@ impl RedisGroup {
             next_event: Mutex::new(None),
             topics: Mutex::new(BTreeSet::new()),
             ticked: Mutex::new(Instant::now()),
+            compared: AtomicU32::new(0),
             last_event: Mutex::new(String::new()),
             #[cfg(test)]
             clock: AtomicU64::new(0),
@@ -156,14 +164,20 @@ impl RedisGroup {
         self.lives.load(Ordering::Relaxed)
     }
 
+    /// The incarnation that this member is in.
+    fn known(&self) -> Arc<str> {
+        Arc::clone(&*self.incarnation.lock())
+    }
+
     /// Where the group lives.
     pub fn conf(&self) -> &RedisConf {
         self.link.conf()
     }
 
-    /// Joins what is there, or makes it. One that it may not join leaves this member where it was.
-    async fn enter(&self, open: &Open) -> Result<(), GroupError> {
-        let (incarnation, agreed) = self.try_enter(open, &self.cluster).await?;
+    /// Joins what is there, or makes it; `came` and `topics` as `join.lua` has them. One that it may not join leaves this member
+    /// where it was.
+    async fn enter(&self, open: &Open, came: &str, topics: &[Arc<str>]) -> Result<(), GroupError> {
+        let (incarnation, agreed) = self.try_enter(open, &self.cluster, came, topics).await?;
         if agreed != self.settings && !self.change(open, &incarnation).await? {
             return agreed.agree(&self.settings);
         }
@@ -184,22 +198,51 @@ impl RedisGroup {
     }
 
     /// The incarnation that is there now, and its settings.
-    async fn try_enter(&self, open: &Open, cluster: &str) -> Result<(Arc<str>, GroupSettings), GroupError> {
+    async fn try_enter(
+        &self,
+        open: &Open,
+        cluster: &str,
+        came: &str,
+        topics: &[Arc<str>],
+    ) -> Result<(Arc<str>, GroupSettings), GroupError> {
+        let mut topics = topics.to_vec();
+        for _ in 0..JOINS {
+            let mut reply = self.link.call(open, &self.join_call(open, cluster, came, &topics)).await?;
+            let word = reply.text()?;
+            if word == "REMAINS" {
+                let mut named = reply.list()?;
+                while named.len() > 0 {
+                    topics.push(named.text()?.into());
+                }
+                continue;
+            }
+            self.judge(&word, &mut reply)?;
+            let incarnation: Arc<str> = reply.text()?.into();
+            let _is_new = reply.int()?;
+            return Ok((incarnation, settings(&mut reply.list()?)?));
+        }
+        Err(GroupError::Away {
+            address: self.link.conf().address(),
+            what: "changed what is left of a lost group whenever it was to be cleared up".into(),
+        })
+    }
+
+    fn join_call(
+        &self,
+        open: &Open,
+        cluster: &str,
+        came: &str,
+        topics: &[Arc<str>],
+    ) -> ScriptInvocation<'static> {
         let fresh = format!("{:016x}", super::nonce());
         let mut call = self.script(&scripts::JOIN).prepare_invoke();
-        call.key(self.keys.meta())
-            .key(self.keys.consumers())
-            .arg(scripts::VERSION)
-            .arg(fresh)
-            .arg(&*open.run)
-            .arg(cluster);
+        let of_topics = topics.iter().flat_map(|topic| self.keys.of_topic(topic));
+        self.keys.group.iter().cloned().chain(of_topics).for_each(|key| _ = call.key(key));
+        call.arg(scripts::VERSION).arg(fresh).arg(&*open.run).arg(cluster);
         numbers(&self.settings).into_iter().for_each(|n| _ = call.arg(n));
-        call.arg(self.clock().map_or_else(String::new, |now| now.to_string()));
-        let mut reply = self.link.call(open, &call).await?;
-        self.status(&mut reply)?;
-        let incarnation: Arc<str> = reply.text()?.into();
-        let _is_new = reply.int()?;
-        Ok((incarnation, settings(&mut reply.list()?)?))
+        call.arg(self.clock().map_or_else(String::new, |now| now.to_string())).arg(came);
+        topics.iter().for_each(|topic| _ = call.arg(&**topic));
+        call
     }
 
     fn clock(&self) -> Option<u64> {
@@ -215,8 +258,7 @@ impl RedisGroup {
         script: &'static Script,
         topics: impl ExactSizeIterator<Item = &'a str> + Clone,
     ) -> Call {
-        let incarnation = Arc::clone(&*self.incarnation.lock());
-        self.prepare_as(script, &incarnation, topics)
+        self.prepare_as(script, &self.known(), topics)
     }
 
     /// As [`Self::prepare`], of an incarnation that this member has not joined yet.
@@ -238,7 +280,12 @@ impl RedisGroup {
 
     /// What a script's first word says.
     fn status(&self, reply: &mut Reply) -> Result<bool, GroupError> {
-        match reply.text()?.as_str() {
+        let word = reply.text()?;
+        self.judge(&word, reply)
+    }
+
+    fn judge(&self, word: &str, reply: &mut Reply) -> Result<bool, GroupError> {
+        match word {
             "OK" => Ok(true),
             "NOGROUP" | "OTHER" => Ok(false),
             "DELETED" => Err(GroupError::Deleted),
@@ -254,6 +301,9 @@ impl RedisGroup {
                 theirs: reply.text()?,
                 ours: scripts::VERSION,
             }),
+            "DAMAGED" => {
+                Err(GroupError::Strange(format!("the open units of {} are not all there", reply.text()?)))
+            }
             other => Err(GroupError::Strange(format!("a script answered {other}"))),
         }
     }
@@ -263,14 +313,25 @@ impl RedisGroup {
         Ok(if self.status(&mut reply)? { Answer::Ok(reply) } else { Answer::Gone })
     }
 
-    /// Calls what `prepare` makes; a group that is gone is made anew first.
+    /// Calls what `prepare` makes; a group that is gone or damaged is made anew first.
     async fn run(&self, prepare: impl Fn(&Open) -> Call) -> Result<Reply, GroupError> {
+        let known = self.known();
+        match self.call(&prepare).await {
+            Err(error @ GroupError::Strange(_)) => {
+                self.examine(error, &known).await?;
+                self.call(&prepare).await
+            }
+            reply => reply,
+        }
+    }
+
+    async fn call(&self, prepare: &impl Fn(&Open) -> Call) -> Result<Reply, GroupError> {
         let open = self.link.open().await?;
-        let known = Arc::clone(&*self.incarnation.lock());
+        let known = self.known();
         if let Answer::Ok(reply) = self.raw(&open, prepare(&open)).await? {
             return Ok(reply);
         }
-        self.enter_again(&open, &known).await?;
+        self.enter_again(&open, &known, &Lost::Gone).await?;
         match self.raw(&open, prepare(&open)).await? {
             Answer::Ok(reply) => Ok(reply),
             // Flushed twice in a moment: whoever called tries again.
@@ -281,34 +342,59 @@ impl RedisGroup {
         }
     }
 
-    /// The group is not the one of this incarnation any more.
-    async fn enter_again(&self, open: &Open, known: &Arc<str>) -> Result<(), GroupError> {
+    /// The group is not the one of this incarnation any more, or that is not to be used any more. Of several that find out at once
+    /// one makes it anew: the incarnation says whether somebody has. Returns whether there is another one now.
+    async fn enter_again(&self, open: &Open, known: &Arc<str>, lost: &Lost) -> Result<bool, GroupError> {
         let _entering = self.entering.lock().await;
         if *self.incarnation.lock() != *known {
-            return Ok(());
+            return Ok(true);
         }
-        self.enter(open).await?;
+        match lost {
+            Lost::Damaged { topics, .. } => self.enter(open, known, topics).await?,
+            Lost::Gone | Lost::Unreadable { .. } => self.enter(open, "again", &[]).await?,
+        }
+        if *self.incarnation.lock() == *known {
+            return Ok(false);
+        }
         self.lives.fetch_add(1, Ordering::Relaxed);
         let conf = self.link.conf();
-        if let Some(more) = log_rate::due(format_args!("lost {} {}", conf.group, conf.address())) {
+        if let Some(more) = log_rate::due(format_args!("{lost} {} {}", conf.group, conf.address())) {
             tracing::warn!(
-                "group \"{}\" is not in Redis {} any more: {}{more}",
+                "group \"{}\" in Redis {} {lost}. {}{more}",
                 conf.group,
                 conf.address(),
                 if conf.mirror {
-                    "it goes on from the positions committed to Kafka"
+                    "It goes on from the positions committed to Kafka"
                 } else {
-                    "its positions are lost (mirror is off)"
+                    "Its positions are lost (mirror is off): it begins as a new group"
                 }
             );
         }
-        Ok(())
+        Ok(true)
     }
 
     /// All topics that the group knows.
     async fn all_topics(&self, open: &Open) -> Result<Vec<Arc<str>>, GroupError> {
         let names: Vec<String> = self.link.command(open, redis::cmd("HKEYS").arg(self.keys.topics())).await?;
         Ok(names.into_iter().map(Arc::from).collect())
+    }
+}
+
+/// What became of a group that is made anew.
+enum Lost {
+    Gone,
+    Damaged { what: String, topics: Vec<Arc<str>> },
+    Unreadable { what: String },
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Gone => f.write_str("is gone"),
+            Self::Damaged { what, .. } | Self::Unreadable { what } => {
+                write!(f, "is damaged (does something else write to its keys? {what})")
+            }
+        }
     }
 }
 

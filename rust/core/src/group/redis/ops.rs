@@ -190,6 +190,7 @@ impl RedisGroup {
         if topics.is_empty() {
             return Ok(Vec::new());
         }
+        self.topics.lock().extend(topics.iter().map(|(topic, _)| Arc::clone(topic)));
         let mut reply = self
             .run(|_| {
                 let mut call = self.prepare(&scripts::SUBSCRIBE, topics.iter().map(|(topic, _)| &**topic));
@@ -300,11 +301,12 @@ impl RedisGroup {
         self.run(call).await?.whole()
     }
 
-    /// See [`crate::group::GroupState::tick`].
+    /// See [`crate::group::GroupState::tick`]. Then has the group's keys compared with each other; a group that is damaged is made
+    /// anew.
     pub async fn tick(&self) -> Result<(), GroupError> {
-        let topics = self.all_topics(&self.link.open().await?).await?;
+        let topics = self.topics().await?;
         self.run(|_| self.prepare(&scripts::TICK, topics.iter().map(|topic| &**topic))).await?;
-        Ok(())
+        self.look_after_keys().await
     }
 
     /// See [`crate::group::GroupState::leave`].
@@ -322,16 +324,19 @@ impl RedisGroup {
     /// Forgets the group. For an hour its members, also those that come back late, are told that it was deleted.
     pub async fn delete(&self) -> Result<(), GroupError> {
         let open = self.link.open().await?;
+        let mut topics: Vec<String> = Vec::new();
         loop {
-            let topics = self.all_topics(&open).await?;
             let mut call = scripts::DELETE.prepare_invoke();
             self.keys.group.iter().for_each(|key| _ = call.key(key));
             topics.iter().flat_map(|topic| self.keys.of_topic(topic)).for_each(|key| _ = call.key(key));
             topics.iter().for_each(|topic| _ = call.arg(&**topic));
-            // A topic that came meanwhile has keys that were not named.
-            if self.link.call(&open, &call).await?.text()? != "TOPICS" {
+            let mut reply = self.link.call(&open, &call).await?;
+            if reply.text()? != "TOPICS" {
                 return Ok(());
             }
+            // They have keys that were not named, or a topic came meanwhile.
+            let mut named = reply.list()?;
+            topics = (0..named.len()).map(|_| named.text()).collect::<Result<_, _>>()?;
         }
     }
 
@@ -352,7 +357,14 @@ impl RedisGroup {
 
     /// All topics that the group knows.
     pub async fn topics(&self) -> Result<Vec<Arc<str>>, GroupError> {
-        self.all_topics(&self.link.open().await?).await
+        let known = self.known();
+        match self.all_topics(&self.link.open().await?).await {
+            Err(error @ GroupError::Strange(_)) => {
+                self.examine(error, &known).await?;
+                self.all_topics(&self.link.open().await?).await
+            }
+            topics => topics,
+        }
     }
 
     /// See [`crate::group::GroupState::partitions`].
@@ -376,7 +388,19 @@ impl RedisGroup {
         Ok(views)
     }
 
+    /// Rows are read here, not by a script: one that is cut off is seen here.
     async fn look(&self, topics: &[Arc<str>], reconciled: bool) -> Result<Overview, GroupError> {
+        let known = self.known();
+        match self.look_once(topics, reconciled).await {
+            Err(error @ GroupError::Strange(_)) => {
+                self.examine(error, &known).await?;
+                self.look_once(topics, reconciled).await
+            }
+            views => views,
+        }
+    }
+
+    async fn look_once(&self, topics: &[Arc<str>], reconciled: bool) -> Result<Overview, GroupError> {
         let call = |open: &Open| {
             let mut call = self.prepare(&scripts::LOOK, topics.iter().map(|topic| &**topic));
             call.arg(if reconciled { &*open.run } else { "" }).arg(0);

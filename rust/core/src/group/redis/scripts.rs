@@ -4,18 +4,23 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
+/// The prelude, and what follows it.
+macro_rules! text {
+    ($($file:literal),+) => {
+        concat!(include_str!("scripts/lib.lua"), $(include_str!(concat!("scripts/", $file))),+)
+    };
+}
+
 macro_rules! scripts {
-    ($($name:ident $file:literal;)*) => {
-        $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!(include_str!("scripts/lib.lua"), include_str!(concat!("scripts/", $file))))
-        });)*
+    ($($name:ident $($file:literal)+;)*) => {
+        $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(text!($($file),+)));)*
 
         /// A script with one text put for another, wherever that stands.
         #[cfg(test)]
         pub(super) fn with_mistake(script: &Script, find: &'static str, put: &'static str) -> &'static Script {
             static MADE: LazyLock<Made> = LazyLock::new(Made::default);
-            let texts = [$((&$name, concat!(include_str!("scripts/lib.lua"), include_str!(concat!("scripts/", $file))))),*];
-            let join = (&JOIN, include_str!("scripts/join.lua"));
+            let texts = [$((&$name, text!($($file),+))),*];
+            let join = (&JOIN, JOIN_TEXT);
             let mut texts = texts.iter().chain([&join]);
             let (_, text) = texts.find(|(s, _)| s.get_hash() == script.get_hash()).expect("one of ours");
             let key = (script.get_hash().to_owned(), find);
@@ -41,14 +46,18 @@ scripts! {
     LOOK "look.lua";
     WHO "who.lua";
     CHANGE "change.lua";
+    CHECK "names.lua" "check.lua";
 }
 
+const JOIN_TEXT: &str = concat!(include_str!("scripts/names.lua"), include_str!("scripts/join.lua"));
+
 /// Needs no prelude: there may be no group yet.
-pub(super) static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
+pub(super) static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(JOIN_TEXT));
 
 /// Takes no prelude: it forgets any group, also one that is not understood.
-pub(super) static DELETE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/delete.lua")));
+pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("scripts/names.lua"), include_str!("scripts/delete.lua")))
+});
 
 #[cfg(test)]
 type Made = parking_lot::Mutex<std::collections::HashMap<(String, &'static str), &'static Script>>;
@@ -75,14 +84,6 @@ impl Keys {
         let prefix = format!("{{{group}}}-kafka-");
         let group = GROUP_KEYS.iter().map(|name| format!("{prefix}{name}")).collect();
         Self { prefix, group }
-    }
-
-    pub(super) fn meta(&self) -> &str {
-        &self.group[0]
-    }
-
-    pub(super) fn consumers(&self) -> &str {
-        &self.group[3]
     }
 
     pub(super) fn topics(&self) -> &str {

@@ -22,7 +22,8 @@ for name, t in pairs_of(TOPICS) do
     for i, id in ipairs(t[6]) do retired[i] = hex(id) end
     local pending = {}
     for i = 1, #t[7], 2 do pending[#pending + 1] = int(t[7][i]) .. ':' .. int(t[7][i + 1]) end
-    say('topic', name, hex(t[1]), int(t[2]), int(t[3]), int(t[4]), int(t[5]), table.concat(retired, ','), table.concat(pending, ','), int(t[8]))
+    say('topic', name, hex(t[1]), int(t[2]), int(t[3]), int(t[4]), int(t[5]), table.concat(retired, ','), table.concat(pending, ','),
+        int(t[8]), int(t[9]), int(t[10]))
     for number, p in pairs_of(ARGV[1] .. 'parts/' .. name) do
         local row = {}
         for i = 1, 15 do row[i] = int(p[i]) end

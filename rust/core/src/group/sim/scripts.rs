@@ -219,6 +219,60 @@ fn mistakes_in_the_scripts_are_found() {
     }
 }
 
+/// Mistakes in what compares the keys of a group with each other, and in what it counts on.
+const BLIND: &[(&str, &str, &str)] = &[
+    ("a queue that lost a partition is whole", "same(k.ring, 'partitions', ring, t[11])", ""),
+    ("a topic that lost a partition is whole", "same(k.parts, 'partitions', parts, t[10])", ""),
+    ("the order of units may lack some", "same(OPEN, 'units', count('ZCARD', OPEN), held)", ""),
+    ("a unit may be in no queue", "if complete then same(UNITS, 'units', held, open + parked) end", ""),
+    (
+        "a lost member counts on",
+        "same(CONSUMERS, 'readers of ' .. flat[i], readers[flat[i]] or 0, t[5])",
+        "local _",
+    ),
+    (
+        "a row that is cut off is whole",
+        "if not values[1] or type(values[i + 1])",
+        "if false and type(values[i + 1])",
+    ),
+    ("a key of another type is whole", "    bad(key, 'is of another type')\n    return 0", "    return 0"),
+    ("units may be gone with all their indexes", "same(k.parts, 'units in flight', in_flight, queued)", ""),
+    ("what is damaged stays", "return {'OK', wrong or '', wrong", "return {'OK', '', wrong"),
+    ("the count of partitions is not kept", "    t.count = t.count - 1\n", ""),
+    (
+        "the count of the queue is not kept",
+        "t.backlog - p.listed, t.standing - 1",
+        "t.backlog - p.listed, t.standing",
+    ),
+];
+
+#[test]
+fn mistakes_in_comparing_keys_are_found() {
+    for (what, find, put) in BLIND {
+        let redis = Redis::start(Some(Mutant { find, put }));
+        let found = |seed: &u64| {
+            let run = std::panic::AssertUnwindSafe(|| {
+                let mut sim = Sim::new(*seed, true, Some(&redis));
+                for step in 0..400 {
+                    if step % 10 == 9 {
+                        sim.damage()
+                    } else {
+                        sim.step()
+                    }
+                    sim.check();
+                }
+            });
+            std::panic::catch_unwind(run).is_err()
+        };
+        let seed = (1..=20).find(found);
+        println!(
+            "MUTANT {what}: {}",
+            seed.map_or_else(|| "SURVIVED".to_owned(), |seed| format!("killed by seed {seed}"))
+        );
+        assert!(seed.is_some(), "{what}: nobody noticed");
+    }
+}
+
 /// So rare in a random schedule (one in 100,000) that it is asked for: the end of another epoch than the stored one.
 #[test]
 fn the_end_of_another_epoch_says_nothing_to_the_scripts_either() {

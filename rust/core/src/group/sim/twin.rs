@@ -8,6 +8,7 @@ use ::redis::aio::MultiplexedConnection;
 use kafka_fast_testkit::{RealRedis, RedisOptions};
 use tokio::runtime::Runtime;
 
+use super::super::redis::Depth;
 use super::*;
 use crate::config::RedisConf;
 
@@ -178,6 +179,9 @@ impl Group {
     pub(super) fn check(&self) -> Result<(), String> {
         self.state.check()?;
         let Some(twin) = &self.twin else { return Ok(()) };
+        if let Some(what) = twin.run(twin.group.damage()) {
+            return Err(format!("nobody wrote to the keys, and they count as damaged: {what}"));
+        }
         let (ours, theirs) = (self.state.dump(), twin.dump());
         if ours == theirs {
             return Ok(());
@@ -187,6 +191,26 @@ impl Group {
         };
         let (mine, other) = (only(&ours, &theirs), only(&theirs, &ours));
         Err(format!("state machine and scripts differ\nstate machine:\n  {mine}\nscripts:\n  {other}"))
+    }
+
+    /// Something else writes to the keys, and members go on for a while: the group must find out by itself. The caller wipes
+    /// it then, so that both are the same again. Says whether anything was there to write to.
+    pub(super) fn damage(&self, now: u64, dice: &mut Dice, late: &[ExchangeRequest]) -> Result<bool, String> {
+        let Some(twin) = &self.twin else { return Ok(false) };
+        let lives = twin.group.lives();
+        let Some(what) = twin.damage(dice) else { return Ok(false) };
+        twin.group.set_clock(now);
+        for request in late {
+            // Whatever it answers: it may be the first to find out.
+            let _ = twin.runtime.block_on(twin.group.exchange(request));
+        }
+        twin.run(twin.group.tick());
+        let found = |depth| twin.run(twin.group.mend(depth)) || twin.group.lives() > lives;
+        let found = match what.found_by {
+            Depth::Counts => twin.group.lives() > lives,
+            depth => found(depth),
+        };
+        if found { Ok(true) } else { Err(format!("nobody notices: {}", what.done)) }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -256,6 +280,20 @@ impl Redis {
     }
 }
 
+/// The keys that are about units, all together.
+const UNITS: [&str; 6] =
+    ["-units", "-open", "-error-queue", "-probe-queue", "-working-queue/", "-delay-queue/"];
+
+/// Fields of `meta` that no exchange writes, but that it reads.
+const KEPT: [&str; 5] = ["version", "incarnation", "settings", "run", "last"];
+
+/// What was done to the keys of a group.
+struct Damage {
+    done: String,
+    /// How deep one must look to find it.
+    found_by: Depth,
+}
+
 /// The group in Redis.
 pub(super) struct Twin {
     group: Arc<RedisGroup>,
@@ -300,6 +338,62 @@ impl Twin {
             .into_iter()
             .map(|key| (key.clone(), self.command(::redis::cmd("DUMP").arg(&key))))
             .collect()
+    }
+
+    /// One thing that a foreign hand may do. `None` if there is nothing to do it to.
+    fn damage(&self, dice: &mut Dice) -> Option<Damage> {
+        let mut keys = self.keys();
+        // What is in these is no state: who waits asks again within a second.
+        keys.retain(|key| !key.ends_with("-events") && !key.contains("-idle/"));
+        keys.sort_unstable();
+        if dice.one_in(8) {
+            let units: Vec<_> =
+                keys.iter().filter(|key| UNITS.iter().any(|name| key.contains(name))).cloned().collect();
+            units.iter().for_each(|key| self.command::<()>(::redis::cmd("DEL").arg(key)));
+            let done = format!("{units:?} are deleted");
+            return (!units.is_empty()).then_some(Damage { done, found_by: Depth::Partitions });
+        }
+        let key = &keys[dice.below(keys.len())];
+        let is_set: String = self.command(::redis::cmd("TYPE").arg(key));
+        let of = |dice: &mut Dice, mut all: Vec<Vec<u8>>| {
+            all.sort_unstable();
+            let at = dice.below(all.len());
+            all.swap_remove(at)
+        };
+        let (done, found_by) = match dice.roll(4) {
+            0 => {
+                self.command::<()>(::redis::cmd("DEL").arg(key));
+                ("is deleted", Depth::Counts)
+            }
+            1 => {
+                self.command::<()>(::redis::cmd("SET").arg(key).arg("theirs"));
+                ("is a string", Depth::Counts)
+            }
+            2 if is_set == "zset" => {
+                let member = of(dice, self.command(::redis::cmd("ZRANGE").arg(key).arg(0).arg(-1)));
+                self.command::<()>(::redis::cmd("ZREM").arg(key).arg(member));
+                ("lacks a member", Depth::Counts)
+            }
+            2 => {
+                let mut fields: Vec<Vec<u8>> = self.command(::redis::cmd("HKEYS").arg(key));
+                // What an exchange writes anew is mended by it.
+                let kept = |field: &Vec<u8>| KEPT.iter().any(|kept| field == kept.as_bytes());
+                fields.retain(|field| !key.ends_with("-meta") || kept(field));
+                self.command::<()>(::redis::cmd("HDEL").arg(key).arg(of(dice, fields)));
+                ("lacks a field", Depth::Counts)
+            }
+            _ if is_set == "zset" || key.ends_with("-meta") => return None,
+            _ => {
+                let field = of(dice, self.command(::redis::cmd("HKEYS").arg(key)));
+                let row: Vec<u8> = self.command(::redis::cmd("HGET").arg(key).arg(&field));
+                let cut = &row[..dice.below(row.len())];
+                self.command::<()>(::redis::cmd("HSET").arg(key).arg(&field).arg(cut));
+                ("has a row that is cut off", Depth::Units)
+            }
+        };
+        // Other partitions may be in that queue by the time it is looked at: it is counted with their rows.
+        let found_by = if key.ends_with("-probe-queue") { Depth::Partitions } else { found_by };
+        Some(Damage { done: format!("{key} {done}"), found_by })
     }
 
     fn load(&self, keys: &[(String, Vec<u8>)]) {

@@ -23,10 +23,12 @@ impl GroupState {
             let (settled, backlog, readers, lacking) = (u8::from(t.settled), t.backlog, t.readers, t.lacking);
             let pending: Vec<String> = t.pending.iter().map(|(p, at)| format!("{p}:{}", at.code())).collect();
             out.push(format!(
-                "topic {name} {} {settled} {backlog} {readers} {unused} {} {} {lacking}",
+                "topic {name} {} {settled} {backlog} {readers} {unused} {} {} {lacking} {} {}",
                 hex(&t.id),
                 retired.join(","),
-                pending.join(",")
+                pending.join(","),
+                self.partitions_of(name).len(),
+                t.ring.len()
             ));
         }
         for ((topic, partition), p) in &self.partitions {

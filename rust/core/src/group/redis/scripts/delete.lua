@@ -2,16 +2,18 @@
 -- for an hour is that it was deleted, for members who come late.
 -- KEYS: meta, units, open, consumers, topics, events, error-queue, probe-queue, then for each topic: parts, work-queue, working-queue,
 --   delay-queue, idle
--- ARGV: the topics.  Reply: OK; or TOPICS when the group has others by now
+-- ARGV: the topics.  Reply: OK; or TOPICS, {those that the keys name}: all of them are to be among the topics
 
 local call = redis.call
-local META, TOPICS = KEYS[1], KEYS[5]
+local META, UNITS, OPEN, CONSUMERS, TOPICS = unpack(KEYS, 1, 5)
 local named = {}
 for i = 1, #ARGV do named[ARGV[i]] = true end
-for _, name in ipairs(call('HKEYS', TOPICS)) do
-    if not named[name] then return {'TOPICS'} end
+local left = topics_named(TOPICS, UNITS, OPEN, CONSUMERS)
+for _, name in ipairs(left) do
+    if not named[name] then return {'TOPICS', left} end
 end
-local incarnation = call('HGET', META, 'incarnation')
+local incarnation = redis.pcall('HGET', META, 'incarnation')
+if type(incarnation) ~= 'string' then incarnation = nil end
 for i = 1, #KEYS do call('UNLINK', KEYS[i]) end
 call('HSET', META, 'deleted', 1)
 if incarnation then call('HSET', META, 'incarnation', incarnation) end

@@ -57,6 +57,9 @@ for _ = 1, arg() do
             start = log_start, generation = nonce, epoch = epoch, in_flight = 0, parked = 0, paused = 0, weight = 0, served = 0,
             listed = -1, ring = false, moved = true, probe_at = 0, probes = 1, queued = false, unchecked = 0}
         parts[pid] = p
+        local t = topic(name)
+        t.count = t.count + 1
+        changed(t)
         -- What is not done before the last that is done is a unit for each gap.
         for _ = 1, done do
             local from, to, cursor = arg(), arg(), p.cursor

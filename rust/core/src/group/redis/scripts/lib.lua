@@ -86,9 +86,9 @@ local function known_topic(name)
         local row = call('HGET', TOPICS, name)
         t = false
         if row then
-            local id, settled, backlog, readers, unused, retired, pending, lacking = unp(row)
+            local id, settled, backlog, readers, unused, retired, pending, lacking, count, standing = unp(row)
             t = {name = name, id = id, settled = settled, backlog = backlog, readers = readers, unused = unused, retired = retired,
-                pending = pending, lacking = lacking}
+                pending = pending, lacking = lacking, count = count, standing = standing}
         end
         topics[name] = t
     end
@@ -98,7 +98,8 @@ end
 local function topic(name)
     local t = known_topic(name)
     if not t then
-        t = {name = name, id = NO_ID, settled = 0, backlog = 0, readers = 0, unused = -1, retired = {}, pending = {}, lacking = 0}
+        t = {name = name, id = NO_ID, settled = 0, backlog = 0, readers = 0, unused = -1, retired = {}, pending = {}, lacking = 0,
+            count = 0, standing = 0}
         topics[name] = t
         changed(t)
     end
@@ -304,6 +305,7 @@ local function settle(p)
     if listed ~= p.listed then
         local t = topic(p.topic)
         t.backlog = t.backlog + max(listed, 0) - max(p.listed, 0)
+        t.standing = t.standing + (listed < 0 and 0 or 1) - (p.listed < 0 and 0 or 1)
         p.listed = listed
         changed(t)
     end
@@ -314,7 +316,7 @@ end
 local function unlist(p)
     if p.listed < 0 then return end
     local t = topic(p.topic)
-    t.backlog = t.backlog - p.listed
+    t.backlog, t.standing = t.backlog - p.listed, t.standing - 1
     p.listed = -1
     changed(t)
     write(p)
@@ -372,7 +374,8 @@ local function flush()
         t.changed = false
         if not t.removed then
             fields[#fields + 1] = t.name
-            fields[#fields + 1] = pack(t.id, t.settled, t.backlog, t.readers, t.unused, t.retired, t.pending, t.lacking)
+            fields[#fields + 1] = pack(t.id, t.settled, t.backlog, t.readers, t.unused, t.retired, t.pending, t.lacking, t.count,
+                t.standing)
         end
     end
     changed_topics = {}
@@ -554,6 +557,9 @@ end
 local function remove_part(p)
     drop_units_from(p, -1)
     unlist(p)
+    local t = topic(p.topic)
+    t.count = t.count - 1
+    changed(t)
     p.removed = true
     write(p)
     parts[p.pid] = false
