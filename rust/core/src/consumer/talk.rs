@@ -230,6 +230,7 @@ impl<B: Extent> State<B> {
             topics: self.topics_to_claim(now),
             acks: acks.0,
             nacks: nacks.0,
+            shortens: Vec::new(),
             renews: renews.0,
             want: want as u32,
             max_records: self.unit_offsets(),
@@ -237,6 +238,7 @@ impl<B: Extent> State<B> {
             target_bytes: self.limits.unit_bytes as u64,
             readers: self.readers.values().filter(|seat| seat.holds.is_some()).count() as u32
                 + self.waiting.len() as u32,
+            lacking: self.waiting.len().saturating_sub(self.pool.len()) as u32,
             organise: self.phase == Phase::Open,
         };
         self.talk.pending =

@@ -570,6 +570,7 @@ fn nothing_is_skipped_whatever_happens() {
             "fenced",
             "gone",
             "repeat",
+            "shortened",
             "late request",
             "other cluster",
         ] {

@@ -110,6 +110,20 @@ pub struct Renew {
     pub progress: i64,
 }
 
+/// "Take its tail back": the holder keeps `[progress, at)`, and has handed out nothing from `at` on. Its hold's end is `at`
+/// from now on.
+#[derive(Debug, Clone)]
+pub struct Shorten {
+    /// The unit.
+    pub id: UnitId,
+    /// The request that claimed it.
+    pub request: u64,
+    /// Its end until now.
+    pub end: i64,
+    /// Its end from now on: behind the progress, before `end`.
+    pub at: i64,
+}
+
 /// One round of a member: what it has done and what it wants. May be sent any number of times.
 #[derive(Debug, Clone)]
 pub struct ExchangeRequest {
@@ -123,6 +137,8 @@ pub struct ExchangeRequest {
     pub acks: Vec<Ack>,
     /// Units given back.
     pub nacks: Vec<Nack>,
+    /// Units of which the tail goes back. Done before the renewals, which name the new end.
+    pub shortens: Vec<Shorten>,
     /// Units still worked on.
     pub renews: Vec<Renew>,
     /// How many units it wants.
@@ -135,6 +151,8 @@ pub struct ExchangeRequest {
     pub target_bytes: u64,
     /// Its readers, for sharing what is left.
     pub readers: u32,
+    /// Those of its readers that wait and have no unit.
+    pub lacking: u32,
     /// Whether it would watch for new records.
     pub organise: bool,
 }
@@ -148,18 +166,20 @@ impl ExchangeRequest {
             topics,
             acks: Vec::new(),
             nacks: Vec::new(),
+            shortens: Vec::new(),
             renews: Vec::new(),
             want: 0,
             max_records: u32::MAX,
             least_records: 1,
             target_bytes: u64::MAX,
             readers: 1,
+            lacking: 0,
             organise: false,
         }
     }
 }
 
-/// What became of an acknowledgement, a refusal or a renewal.
+/// What became of an acknowledgement, a refusal, a shortening or a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Done.
@@ -179,10 +199,14 @@ pub struct ExchangeReply {
     pub acks: Vec<Outcome>,
     /// One per refusal.
     pub nacks: Vec<Outcome>,
+    /// One per shortening.
+    pub shortens: Vec<Outcome>,
     /// One per renewal.
     pub renews: Vec<Outcome>,
     /// The units claimed.
     pub units: Vec<Unit>,
+    /// For each topic of the request how many readers of other members wait for a unit of it that is not there.
+    pub lacking: Vec<u32>,
     /// Whether this member watches for new records now.
     pub organiser: bool,
 }

@@ -48,15 +48,18 @@ impl RedisGroup {
         let mut outcomes = reply.list()?;
         let acks = outcomes_of(&mut outcomes, request.acks.len())?;
         let nacks = outcomes_of(&mut outcomes, request.nacks.len())?;
+        let shortens = outcomes_of(&mut outcomes, request.shortens.len())?;
         let renews = outcomes_of(&mut outcomes, request.renews.len())?;
         let units = units_of(&mut reply.list()?, &topics)?;
+        let mut lack = reply.list()?;
+        let lacking = request.topics.iter().map(|_| lack.whole()).collect::<Result<_, _>>()?;
         if organiser && self.clock().is_none() && self.is_tick_due() {
             // What it does can wait for the next time.
             if let Err(error) = self.tick().await {
                 tracing::debug!("looking after the group: {error}");
             }
         }
-        Ok(ExchangeReply { now, acks, nacks, renews, units, organiser })
+        Ok(ExchangeReply { now, acks, nacks, shortens, renews, units, organiser, lacking })
     }
 
     fn is_tick_due(&self) -> bool {
@@ -73,8 +76,9 @@ impl RedisGroup {
         let mut topics = request.topics.clone();
         let acks = request.acks.iter().map(|a| &a.id);
         let nacks = request.nacks.iter().map(|n| &n.id);
+        let shortens = request.shortens.iter().map(|s| &s.id);
         let renews = request.renews.iter().map(|r| &r.id);
-        for id in acks.chain(nacks).chain(renews) {
+        for id in acks.chain(nacks).chain(shortens).chain(renews) {
             if !topics.contains(&id.topic) {
                 topics.push(Arc::clone(&id.topic));
             }
@@ -99,7 +103,7 @@ impl RedisGroup {
         call.arg(request.max_records).arg(request.least_records);
         call.arg(request.target_bytes.min(1 << 40));
         call.arg(i32::from(request.want > 0 && request.organise)).arg(&*open.run);
-        call.arg(request.acks.len());
+        call.arg(request.lacking).arg(request.acks.len());
         for ack in &request.acks {
             call.arg(&*name(&ack.id))
                 .arg(ack.request)
@@ -120,6 +124,10 @@ impl RedisGroup {
                 .arg(i32::from(nack.counts))
                 .arg(nack.through.unwrap_or(-1))
                 .arg(&*nack.reason);
+        }
+        call.arg(request.shortens.len());
+        for shorten in &request.shortens {
+            call.arg(&*name(&shorten.id)).arg(shorten.request).arg(shorten.end).arg(shorten.at);
         }
         call.arg(request.renews.len());
         for renew in &request.renews {

@@ -235,7 +235,8 @@ impl Sim {
         request.organise = self.dice.one_in(2);
         request.max_records = 1 + self.dice.roll(12) as u32;
         request.least_records = 1 + self.dice.roll(4) as u32;
-        for held in std::mem::take(&mut client.held) {
+        request.lacking = self.dice.roll(4) as u32;
+        for mut held in std::mem::take(&mut client.held) {
             let tp = held.tp();
             let log = self.logs[tp.0].get(tp.1);
             let Unit { id, request: claimed_by, end, .. } = held.unit.clone();
@@ -266,6 +267,13 @@ impl Sim {
                 let request = &mut request.nacks;
                 request.push(Nack { id, request: claimed_by, end, progress, delay, counts, through, reason });
             } else {
+                if end - progress > 1 && self.dice.one_in(3) {
+                    // Its reader asks for no more: it keeps the next records, and nothing from `at` on.
+                    let at = progress + 1 + self.dice.below((end - progress - 1) as usize) as i64;
+                    request.shortens.push(Shorten { id: id.clone(), request: claimed_by, end, at });
+                    held.unit.end = at;
+                }
+                let end = held.unit.end;
                 if !self.faults || !self.dice.one_in(4) {
                     request.renews.push(Renew { id, request: claimed_by, end, progress });
                 }
@@ -276,13 +284,22 @@ impl Sim {
     }
 
     fn answered(&mut self, client: &mut Client, request: &ExchangeRequest, reply: ExchangeReply) {
-        let lengths = (reply.acks.len(), reply.nacks.len(), reply.renews.len());
-        assert_eq!(lengths, (request.acks.len(), request.nacks.len(), request.renews.len()));
-        for outcome in reply.acks.iter().chain(&reply.nacks).chain(&reply.renews) {
+        let lengths = (reply.acks.len(), reply.nacks.len(), reply.shortens.len(), reply.renews.len());
+        let said = (request.acks.len(), request.nacks.len(), request.shortens.len(), request.renews.len());
+        assert_eq!(lengths, said);
+        assert_eq!(reply.lacking.len(), request.topics.len());
+        for outcome in reply.acks.iter().chain(&reply.nacks).chain(&reply.shortens).chain(&reply.renews) {
             match outcome {
                 Outcome::Done => {}
                 Outcome::Gone => self.count("gone"),
                 Outcome::Fenced => self.count("fenced"),
+            }
+        }
+        for (shorten, outcome) in request.shortens.iter().zip(&reply.shortens) {
+            if *outcome == Outcome::Done {
+                self.count("shortened");
+            } else {
+                client.held.retain(|h| h.unit.id != shorten.id || h.unit.request != shorten.request);
             }
         }
         for (renew, outcome) in request.renews.iter().zip(&reply.renews) {

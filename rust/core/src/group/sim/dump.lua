@@ -20,7 +20,7 @@ say('meta', m[7] == '' and '-' or m[7], m[1], m[2], m[3], m[4] or '0', m[5] == '
 for name, t in pairs_of(TOPICS) do
     local retired = {}
     for i, id in ipairs(t[6]) do retired[i] = hex(id) end
-    say('topic', name, hex(t[1]), int(t[2]), int(t[3]), int(t[4]), int(t[5]), table.concat(retired, ','))
+    say('topic', name, hex(t[1]), int(t[2]), int(t[3]), int(t[4]), int(t[5]), table.concat(retired, ','), int(t[7]))
     for number, p in pairs_of(ARGV[1] .. 'parts/' .. name) do
         local row = {}
         for i = 1, 14 do row[i] = int(p[i]) end
@@ -37,6 +37,6 @@ for _, id in ipairs(call('ZRANGE', OPEN, 0, -1)) do say('open', id) end
 list('parked', PARKED)
 list('probes', PROBES)
 for id, c in pairs_of(CONSUMERS) do
-    say('member', id, int(c[1]), int(c[2]), int(c[3]), table.concat(c[5], ','), table.concat(c[6], ','))
+    say('member', id, int(c[1]), int(c[2]), int(c[3]), table.concat(c[5], ','), table.concat(c[6], ','), int(c[7]))
 end
 return out

@@ -83,20 +83,26 @@ impl GroupState {
 
     /// The sums that claims rely on.
     fn check_topics(&self) -> Result<(), String> {
-        let mut sums: BTreeMap<&Arc<str>, (usize, i64, u32)> = BTreeMap::new();
+        let mut sums: BTreeMap<&Arc<str>, (usize, i64, u32, u32)> = BTreeMap::new();
         for (tp, p) in &self.partitions {
             let sum = sums.entry(&tp.0).or_default();
             sum.0 += usize::from(p.listed.is_some());
             sum.1 += p.listed.unwrap_or(0);
         }
         for member in self.members.values() {
-            member.topics.iter().for_each(|topic| sums.entry(topic).or_default().2 += member.readers);
+            for topic in &member.topics {
+                let sum = sums.entry(topic).or_default();
+                sum.2 += member.readers;
+                sum.3 += member.lacking;
+            }
         }
         for (name, topic) in &self.topics {
-            let counted = (topic.ring.len(), topic.backlog, topic.readers);
+            let counted = (topic.ring.len(), topic.backlog, topic.readers, topic.lacking);
             let is = sums.remove(name).unwrap_or_default();
             if counted != is {
-                return Err(format!("4: {name}: (ring, backlog, readers) is {is:?}, counted {counted:?}"));
+                return Err(format!(
+                    "4: {name}: (ring, backlog, readers, lacking) is {is:?}, counted {counted:?}"
+                ));
             }
         }
         match sums.keys().next() {

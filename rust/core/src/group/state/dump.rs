@@ -20,9 +20,9 @@ impl GroupState {
         for (name, t) in &self.topics {
             let retired: Vec<String> = t.retired.iter().map(hex).collect();
             let unused = t.unused_since.map_or(-1, |at| at as i64);
-            let (settled, backlog, readers) = (u8::from(t.settled), t.backlog, t.readers);
+            let (settled, backlog, readers, lacking) = (u8::from(t.settled), t.backlog, t.readers, t.lacking);
             out.push(format!(
-                "topic {name} {} {settled} {backlog} {readers} {unused} {}",
+                "topic {name} {} {settled} {backlog} {readers} {unused} {} {lacking}",
                 hex(&t.id),
                 retired.join(",")
             ));
@@ -66,7 +66,8 @@ impl GroupState {
             let units = m.units.iter().map(|u| format!("{}/{}@{:016}", u.topic, u.partition, u.carved_at));
             let units: Vec<String> = units.collect();
             let (topics, units) = (m.topics.join(","), units.join(","));
-            out.push(format!("member {id} {} {} {} {topics} {units}", m.request, m.readers, m.seen));
+            let (request, readers, seen, lacking) = (m.request, m.readers, m.seen, m.lacking);
+            out.push(format!("member {id} {request} {readers} {seen} {topics} {units} {lacking}"));
         }
         out.sort_unstable();
         out

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{GroupState, Member, PARKED_PER_PARTITION, Tp};
 use crate::group::types::{
-    Ack, ConsumerId, Event, ExchangeReply, ExchangeRequest, Nack, Outcome, Renew, UnitId,
+    Ack, ConsumerId, Event, ExchangeReply, ExchangeRequest, Nack, Outcome, Renew, Shorten, UnitId,
 };
 use crate::group::units::{HELD, Phase, Row};
 
@@ -16,16 +16,36 @@ pub(super) const LONGEST_BACKOFF: u64 = 60_000;
 pub(super) const LONGEST_DELAY: u64 = 24 * 3_600_000;
 
 impl GroupState {
-    /// One round of a member: acknowledgements, refusals, renewals, reaping, and the next claim.
+    /// One round of a member: acknowledgements, refusals, shortenings, renewals, reaping, and the next claim.
     pub fn exchange(&mut self, now: u64, request: &ExchangeRequest) -> ExchangeReply {
         self.live(now, request);
         let acks = request.acks.iter().map(|ack| self.ack(&request.consumer, ack)).collect();
         let nacks = request.nacks.iter().map(|nack| self.nack(now, &request.consumer, nack)).collect();
+        let shortens =
+            request.shortens.iter().map(|shorten| self.shorten(now, &request.consumer, shorten)).collect();
         let renews = request.renews.iter().map(|renew| self.renew(now, &request.consumer, renew)).collect();
         self.reap(now, &request.topics);
         let units = if request.want > 0 { self.claim(now, request) } else { Vec::new() };
         let organiser = self.organise(now, request);
-        ExchangeReply { now, acks, nacks, renews, units, organiser }
+        let lacking = self.lack(now, request, units.len());
+        ExchangeReply { now, acks, nacks, shortens, renews, units, organiser, lacking }
+    }
+
+    /// Takes in how many readers of a member wait for a unit after it was given `got`. Answers, by topic of the request, how many
+    /// of the other members wait for more than can be claimed now.
+    fn lack(&mut self, now: u64, request: &ExchangeRequest, got: usize) -> Vec<u32> {
+        let lacking = request.lacking.saturating_sub(u32::try_from(got).unwrap_or(u32::MAX));
+        let member = self.members.get_mut(&request.consumer).expect("invariant: live() has entered it");
+        let before = std::mem::replace(&mut member.lacking, lacking);
+        let mut others = Vec::with_capacity(request.topics.len());
+        for name in &request.topics {
+            let topic = self.topics.get_mut(name).expect("invariant: live() has entered it");
+            topic.lacking = topic.lacking - before + lacking;
+            let there = self.claimable(now, std::slice::from_ref(name));
+            let waiting = self.topics[name].lacking - lacking;
+            others.push(waiting.saturating_sub(u32::try_from(there).unwrap_or(u32::MAX)));
+        }
+        others
     }
 
     /// A sign of life, with what the member reads and how many read.
@@ -50,7 +70,7 @@ impl GroupState {
         }
         let (topics, seen) = (request.topics.clone(), now);
         let (last, units) = before.map_or((0, Vec::new()), |m| (m.request, m.units));
-        let member = Member { request: last, units, readers, topics, seen };
+        let member = Member { request: last, units, readers, lacking: 0, topics, seen };
         self.members.insert(Arc::clone(&request.consumer), member);
     }
 
@@ -60,6 +80,7 @@ impl GroupState {
         for name in &member.topics {
             if let Some(topic) = self.topics.get_mut(name) {
                 topic.readers -= member.readers;
+                topic.lacking -= member.lacking;
                 if topic.readers == 0 {
                     topic.unused_since = Some(now);
                 }
@@ -174,6 +195,26 @@ impl GroupState {
         self.park(now, id);
     }
 
+    /// The holder has handed out nothing of a unit from `at` on, and others wait: it keeps what is before, under a hold that ends
+    /// there, and the rest waits for another. That was no attempt.
+    fn shorten(&mut self, now: u64, consumer: &ConsumerId, shorten: &Shorten) -> Outcome {
+        let Some(row) = self.units.get(&shorten.id) else { return Outcome::Gone };
+        if row.belongs_to(consumer, shorten.request, shorten.at) {
+            // A repeated request.
+            return Outcome::Done;
+        }
+        if !row.belongs_to(consumer, shorten.request, shorten.end)
+            || matches!(row.phase, Phase::Parked | Phase::Delayed(HELD))
+            || shorten.at <= row.progress
+            || shorten.at >= row.end
+        {
+            return Outcome::Fenced;
+        }
+        self.cut_off(&shorten.id, shorten.at, 0, Phase::Delayed(now));
+        self.settle(&shorten.id.tp());
+        Outcome::Done
+    }
+
     fn renew(&mut self, now: u64, consumer: &ConsumerId, renew: &Renew) -> Outcome {
         match self.units.get(&renew.id) {
             None => return Outcome::Gone,
@@ -240,15 +281,18 @@ impl GroupState {
         self.settings.retry_backoff.saturating_mul(1 << (attempt - 2).min(16)).min(LONGEST_BACKOFF)
     }
 
-    /// Shortens a unit to end at `at` and fences its holder, because its bounds have changed. The rest goes back to the cursor
-    /// when nothing stands behind it, else it is a unit of its own.
+    /// As [`Self::cut_off`], and fences the holder, who does not know of the new end.
     fn cut(&mut self, id: &UnitId, at: i64, attempt: u32, phase: Phase) {
+        self.units.update(id, |row| row.request = 0);
+        self.cut_off(id, at, attempt, phase);
+        self.event(Event::Split { unit: id.clone(), at });
+    }
+
+    /// Ends a unit at `at`. The rest goes back to the cursor when nothing stands behind it, else it is a unit of its own.
+    fn cut_off(&mut self, id: &UnitId, at: i64, attempt: u32, phase: Phase) {
         let row = self.units.get(id).expect("invariant: callers name a unit that is there");
         let end = row.end;
-        self.units.update(id, |row| {
-            row.end = at;
-            row.request = 0;
-        });
+        self.units.update(id, |row| row.end = at);
         let tp: Tp = id.tp();
         let ordered = self.ordered();
         let p = self.partition(&tp);
@@ -261,6 +305,5 @@ impl GroupState {
             let row = Row { progress: at, end, attempt, holder, request, probe, phase };
             self.units.insert(rest, row);
         }
-        self.event(Event::Split { unit: id.clone(), at });
     }
 }

@@ -4,7 +4,7 @@
 //! [`GroupState::check`]. Open units are kept by [`Units`]; here stand the topics and partitions, the members, and what every
 //! step ends with ([`GroupState::settle`]); the steps themselves stand in the modules below:
 //!
-//! * `exchange` - a member's round: acknowledgements, refusals, renewals, expired leases;
+//! * `exchange` - a member's round: acknowledgements, refusals, shortenings, renewals, expired leases;
 //! * `claim` - who gets which unit, and how large it is;
 //! * `log` - what is learned of partitions' logs: start, high watermark, truncation, retention, seeks, commits;
 //! * `quarantine` - units that failed too often, and how they are tried again;
@@ -80,6 +80,8 @@ struct Topic {
     backlog: i64,
     /// Readers of the members that subscribe to it.
     readers: u32,
+    /// Those of them that wait for a unit.
+    lacking: u32,
     /// Since when nobody subscribes to it.
     unused_since: Option<u64>,
 }
@@ -90,6 +92,8 @@ struct Member {
     request: u64,
     units: Vec<UnitId>,
     readers: u32,
+    /// Readers that wait for a unit since its last round.
+    lacking: u32,
     topics: Vec<Arc<str>>,
     seen: u64,
 }

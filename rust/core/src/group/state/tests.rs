@@ -460,3 +460,77 @@ fn who_is_in_the_group_is_seen_with_what_it_reads_and_how_long_it_is_silent() {
     state.leave(3_500, &"reads".into());
     assert_eq!(state.who(3_500).len(), 1);
 }
+
+fn shorten(state: &mut GroupState, who: &str, unit: &Unit, at: i64) -> Outcome {
+    let mut request = says(who);
+    let Unit { id, request: claimed_by, end, .. } = unit.clone();
+    request.shortens.push(Shorten { id, request: claimed_by, end, at });
+    state.exchange(0, &request).shortens[0]
+}
+
+#[test]
+fn a_hold_is_shortened_and_its_tail_goes_to_another_without_an_attempt() {
+    let mut state = with_backlog(GroupSettings { consume_step: 10, ..settings() }, 1, 100);
+    let (first, second) = (take(&mut state, "a", 1), take(&mut state, "a", 2));
+    // Something stands behind the first unit: its tail is one of its own.
+    assert_eq!(shorten(&mut state, "a", &first, 1), Outcome::Done);
+    assert_eq!(shorten(&mut state, "a", &first, 1), Outcome::Done, "a repeated request");
+    let tail = take(&mut state, "b", 1);
+    assert_eq!((tail.start, tail.end, tail.attempt), (1, first.end, 1));
+    // Nothing stands behind the second: its tail goes back to the cursor.
+    let at = second.start + 3;
+    assert_eq!(shorten(&mut state, "a", &second, at), Outcome::Done);
+    assert_eq!(view(&state).cursor, at);
+    state.check().unwrap();
+    // An acknowledgement that names the old end is late or false.
+    let mut request = says("a");
+    request.acks = vec![ack(&first), ack(&Unit { end: 1, ..first }), ack(&Unit { end: at, ..second })];
+    let reply = state.exchange(0, &request);
+    assert_eq!(reply.acks, [Outcome::Fenced, Outcome::Done, Outcome::Done]);
+    assert_eq!(view(&state).low_watermark, 1);
+    state.check().unwrap();
+}
+
+#[test]
+fn a_shortened_hold_is_renewed_in_the_same_exchange_under_its_new_end() {
+    let mut state = with_backlog(settings(), 1, 100);
+    let unit = take(&mut state, "a", 1);
+    let Unit { id, request, end, .. } = unit;
+    let mut round = says("a");
+    round.shortens.push(Shorten { id: id.clone(), request, end, at: 2 });
+    round.renews.push(Renew { id, request, end: 2, progress: 1 });
+    let reply = state.exchange(5, &round);
+    assert_eq!((reply.shortens, reply.renews), (vec![Outcome::Done], vec![Outcome::Done]));
+    assert_eq!(state.open_units(&topic(), 0), [(1, 2)]);
+    // Who was not given the unit cannot shorten it.
+    let other = take(&mut state, "b", 1);
+    assert_eq!(shorten(&mut state, "a", &other, other.start + 1), Outcome::Fenced);
+    assert_eq!(shorten(&mut state, "b", &Unit { id: unit_id(99), ..other.clone() }, 1), Outcome::Gone);
+}
+
+fn unit_id(carved_at: i64) -> UnitId {
+    UnitId { topic: topic(), partition: 0, carved_at }
+}
+
+#[test]
+fn a_member_hears_how_many_readers_of_others_wait_for_what_is_not_there() {
+    let mut state = with_backlog(settings(), 1, 10);
+    let says = |who: &str, number, want, lacking| {
+        let mut request = ExchangeRequest::new(who.into(), number, vec![topic()]);
+        (request.want, request.lacking, request.least_records) = (want, lacking, u32::MAX);
+        request
+    };
+    let unit = state.exchange(0, &says("a", 1, 1, 1)).units.remove(0);
+    assert_eq!((unit.start, unit.end), (0, 10));
+    assert_eq!(state.exchange(0, &says("b", 1, 2, 2)).lacking, [0], "its own do not count");
+    assert_eq!(state.exchange(0, &says("a", 2, 0, 0)).lacking, [2]);
+    // The tail that goes back is for one of them.
+    assert_eq!(shorten(&mut state, "a", &unit, 1), Outcome::Done);
+    assert_eq!(state.exchange(0, &says("a", 3, 0, 0)).lacking, [1]);
+    assert_eq!(state.exchange(0, &says("b", 2, 1, 2)).units.len(), 1);
+    assert_eq!(state.exchange(0, &says("a", 4, 0, 0)).lacking, [1]);
+    state.check().unwrap();
+    state.leave(0, &"b".into());
+    assert_eq!(state.exchange(0, &says("a", 5, 0, 0)).lacking, [0]);
+    state.check().unwrap();
+}

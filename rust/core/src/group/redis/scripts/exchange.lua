@@ -1,15 +1,17 @@
--- One round of a member: acknowledgements, refusals, renewals, leases that ended, the next claim, and who watches.
+-- One round of a member: acknowledgements, refusals, shortenings, renewals, leases that ended, the next claim, and who watches.
 -- ARGV: consumer, request, how many of the topics it reads (the first ones), readers, organise, want, max records, least records,
---   target bytes, whether it waits when it gets less than it wants, the run id of the server that it speaks with;
+--   target bytes, whether it waits when it gets less than it wants, the run id of the server that it speaks with, its readers
+--   that wait for a unit;
 --   acks: n, then id, request, end, high watermark, leader epoch, records, bytes;
 --   nacks: n, then id, request, end, progress, delay (-1: released), 1 if it counts,
 --   through (-1: one record), reason;
---   renews: n, then id, request, end, progress
+--   shortens: n, then id, request, end, new end;  renews: n, then id, request, end, progress
 -- Reply: OK, now, organiser, next event (-1: not asked), {outcomes}, {units: id, topic id, start, end, attempt, request, epoch,
---   deadline}
+--   deadline}, {by topic that it reads: how many readers of others wait for units that are not there}
 
 local consumer, request, reading, readers, organise, want = arg(), arg(), arg(), arg(), arg() == 1, arg()
 local max_records, least_records, target_bytes, waits, run = arg(), arg(), arg(), arg() == 1, arg()
+local lacking = arg()
 -- Another server than the last time may lack the latest writes: nothing is handed out before the commits in Kafka were applied.
 if run ~= m[10] then return {'RECONCILE', m[10]} end
 
@@ -35,7 +37,7 @@ if not same then
         changed(t)
     end
     c = c or {id = consumer, request = 0, idle = 0, units = {}}
-    c.readers, c.topics = readers, reads
+    c.readers, c.topics, c.lacking = readers, reads, 0
 end
 c.seen = now
 
@@ -101,6 +103,20 @@ for _ = 1, arg() do
     else
         advance_unit(u, progress)
         if delay < 0 then release(u) else refused(u, delay, counts, through, reason) end
+        settle(part(u.pid))
+        say(DONE)
+    end
+end
+
+for _ = 1, arg() do
+    local u, rq, old, stop = unit(arg()), arg(), arg(), arg()
+    if not u then say(GONE)
+    -- A repeated request.
+    elseif belongs(u, consumer, rq, stop) then say(DONE)
+    elseif not belongs(u, consumer, rq, old) or u.phase == PARKED or (u.phase == WAITS and u.time == HELD)
+        or stop <= u.progress or stop >= u.stop then say(FENCED)
+    else
+        cut_off(u, stop, 0, now)
         settle(part(u.pid))
         say(DONE)
     end
@@ -254,8 +270,24 @@ if dry or c.idle == 1 then
     end
     c.idle = dry and 1 or 0
 end
+-- Who waits for a unit and could not be given one.
+lacking = max(lacking - taken, 0)
+if lacking ~= c.lacking then
+    for i = 1, #reads do
+        local t = topic(reads[i])
+        t.lacking = t.lacking - c.lacking + lacking
+        changed(t)
+    end
+    c.lacking = lacking
+end
 flush()
 write_member(c)
+local lack = {}
+for i = 1, #reads do
+    local others, k = topic(reads[i]).lacking - lacking, keys[reads[i]]
+    if others > 0 then others = max(others - call('ZCARD', k.ring) - call('ZCOUNT', k.waiting, '-inf', now), 0) end
+    lack[i] = others
+end
 call('HSET', META, 'last', int(now), 'turns', int(turns), 'grace', int(grace))
 if organiser ~= m[8] or organised ~= m[9] then call('HSET', META, 'organiser', organiser, 'organised', organised) end
 wake()
@@ -272,4 +304,4 @@ if dry then
     end
     if organiser ~= '' and organiser ~= consumer then next_event = min(next_event, tonumber(organised)) end
 end
-return {'OK', now, organiser == consumer and 1 or 0, next_event, outcomes, given}
+return {'OK', now, organiser == consumer and 1 or 0, next_event, outcomes, given, lack}

@@ -86,8 +86,9 @@ local function known_topic(name)
         local row = call('HGET', TOPICS, name)
         t = false
         if row then
-            local id, settled, backlog, readers, unused, retired = unp(row)
-            t = {name = name, id = id, settled = settled, backlog = backlog, readers = readers, unused = unused, retired = retired}
+            local id, settled, backlog, readers, unused, retired, lacking = unp(row)
+            t = {name = name, id = id, settled = settled, backlog = backlog, readers = readers, unused = unused, retired = retired,
+                lacking = lacking}
         end
         topics[name] = t
     end
@@ -97,7 +98,7 @@ end
 local function topic(name)
     local t = known_topic(name)
     if not t then
-        t = {name = name, id = NO_ID, settled = 0, backlog = 0, readers = 0, unused = -1, retired = {}}
+        t = {name = name, id = NO_ID, settled = 0, backlog = 0, readers = 0, unused = -1, retired = {}, lacking = 0}
         topics[name] = t
         changed(t)
     end
@@ -356,7 +357,7 @@ local function flush()
         t.changed = false
         if not t.removed then
             fields[#fields + 1] = t.name
-            fields[#fields + 1] = pack(t.id, t.settled, t.backlog, t.readers, t.unused, t.retired)
+            fields[#fields + 1] = pack(t.id, t.settled, t.backlog, t.readers, t.unused, t.retired, t.lacking)
         end
     end
     changed_topics = {}
@@ -389,12 +390,13 @@ end
 local function member(id)
     local row = call('HGET', CONSUMERS, id)
     if not row then return false end
-    local request, readers, seen, idle, reads, claimed = unp(row)
-    return {id = id, request = request, readers = readers, seen = seen, idle = idle, topics = reads, units = claimed}
+    local request, readers, seen, idle, reads, claimed, lacking = unp(row)
+    return {id = id, request = request, readers = readers, seen = seen, idle = idle, topics = reads, units = claimed,
+        lacking = lacking}
 end
 
 local function write_member(c)
-    call('HSET', CONSUMERS, c.id, pack(c.request, c.readers, c.seen, c.idle, c.topics, c.units))
+    call('HSET', CONSUMERS, c.id, pack(c.request, c.readers, c.seen, c.idle, c.topics, c.units, c.lacking))
 end
 
 -- Takes a member's readers out.
@@ -402,7 +404,7 @@ local function uncount(c)
     for _, name in ipairs(c.topics) do
         local t = known_topic(name)
         if t then
-            t.readers = t.readers - c.readers
+            t.readers, t.lacking = t.readers - c.readers, t.lacking - c.lacking
             if t.readers == 0 then t.unused = now end
             changed(t)
         end
@@ -411,11 +413,10 @@ end
 
 -- leases that end ---------------------------------------------------------------------------------------------------------
 
--- Shortens a unit to end at `stop` and fences its holder, because its bounds have changed. The rest goes back to the cursor when
--- nothing stands behind it, else it is a unit of its own.
-local function cut(u, stop, attempt, due)
+-- Ends a unit at `stop`. The rest goes back to the cursor when nothing stands behind it, else it is a unit of its own.
+local function cut_off(u, stop, attempt, due)
     local p, old = part(u.pid), u.stop
-    u.stop, u.request = stop, 0
+    u.stop = stop
     touch(u)
     if p.cursor == old and (ordered or attempt == 0) then
         p.cursor = stop
@@ -423,6 +424,12 @@ local function cut(u, stop, attempt, due)
         p.in_flight = p.in_flight + 1
         new_unit(p, stop, old, attempt, '', 0, WAITS, due)
     end
+end
+
+-- As cut_off, and fences the holder, who does not know of the new end.
+local function cut(u, stop, attempt, due)
+    u.request = 0
+    cut_off(u, stop, attempt, due)
     event('e', 'split', 'u', u.id, 'at', int(stop))
 end
 
