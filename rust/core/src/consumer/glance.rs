@@ -13,8 +13,16 @@ pub(super) struct Glance {
 }
 
 impl Glance {
-    const WORTH: Duration = Duration::from_micros(1);
+    pub(super) const WORTH: Duration = Duration::from_micros(1);
     const RARELY: u32 = 64;
+    /// Work for which it is looked again before the next record.
+    const SLOW: Duration = Duration::from_micros(64);
+
+    /// How many records there are from one look to the next.
+    #[inline]
+    pub(super) const fn stride(&self) -> u32 {
+        self.stride
+    }
 
     /// Whether a record may still be handed out, of a unit that is ours until `deadline`.
     #[inline]
@@ -32,8 +40,12 @@ impl Glance {
     fn look(&mut self, deadline: Instant) -> bool {
         let now = Instant::now();
         let busy = self.last.replace(now).map_or(Self::WORTH, |last| now - last);
-        self.stride =
-            if busy < Self::WORTH { (self.stride * 2).min(Self::RARELY) } else { self.stride / 2 }.max(1);
+        self.stride = match busy {
+            _ if busy < Self::WORTH => (self.stride * 2).min(Self::RARELY),
+            _ if busy < Self::SLOW => self.stride / 2,
+            _ => 1,
+        }
+        .max(1);
         self.left = self.stride - 1;
         now < deadline
     }

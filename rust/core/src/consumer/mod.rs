@@ -21,9 +21,11 @@
 
 mod aborted;
 mod another;
+mod batch;
 mod budget;
 mod cache;
 mod chunk;
+mod claim;
 mod client;
 mod coordinate;
 mod denied;
@@ -40,6 +42,7 @@ mod message;
 mod mirror;
 mod outage;
 mod piece;
+mod pinned;
 mod plan;
 mod publish;
 mod reader;
@@ -60,12 +63,13 @@ mod simulation;
 
 use std::time::Duration;
 
+pub use batch::UnitBatch;
 pub use chunk::{ChunkSink, Filled, Put, SlotControl, UnitInfo};
 pub use client::{Consumer, GroupConf};
 pub use error::{CloseError, ConsumerError, ReadError, SeekError};
 pub use event::Event;
 pub use message::Message;
-pub use reader::{Reader, UnitBatch};
+pub use reader::Reader;
 pub use stats::ConsumerStats;
 
 /// A name no other consumer has, in this process or another.

@@ -11,12 +11,12 @@
 //! up with that mark not set yet, so every call looks at the clock too: 25 ns that [`Reader::next`] pays per record. Within a
 //! batch a [`Glance`] looks often enough; a chunk's records are the caller's, who has the mark only.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use super::batch::{CLAIM_MOST, UnitBatch, is_ours};
 use super::cache::Extent;
 use super::chunk::{ChunkSink, Filled, Put, SlotControl, UnitInfo};
 use super::error::ReadError;
@@ -24,6 +24,7 @@ use super::failing::{Failure, Fault};
 use super::glance::Glance;
 use super::message::Message;
 use super::piece::Piece;
+use super::pinned::Lent;
 use super::plan::Unreadable;
 use super::shared::{Handle, Shared};
 use super::slot::{Runs, Slot};
@@ -48,13 +49,19 @@ pub struct Reader {
 
 /// The unit in hands.
 #[derive(Debug)]
-struct Current {
+pub(super) struct Current {
     key: UnitKey,
-    info: UnitInfo,
+    pub(super) info: UnitInfo,
     /// Where the unit began when we took it.
     start: i64,
-    walk: Walk,
-    pieces: VecDeque<Arc<Piece>>,
+    pub(super) walk: Walk,
+    /// The consumer drops what it takes back of them, also while nobody asks us.
+    pieces: Lent<Arc<Piece>>,
+    /// Records below this offset are ours to hand out; what comes after is claimed first.
+    pub(super) claimed: i64,
+    /// How many offsets the next claim of a single record is for, and when one was handed out last.
+    block: u32,
+    looked: Instant,
     /// Records put into chunks; and what the slot had handed out one at a time before.
     records: u64,
     handed_before: u64,
@@ -62,19 +69,19 @@ struct Current {
     /// Time spent waiting for data, which says nothing about the handler.
     waited: Duration,
     starving_since: Option<Instant>,
-    deadline: Instant,
+    pub(super) deadline: Instant,
 }
 
 /// Where in a unit a reader is.
 #[derive(Debug)]
-struct Walk {
+pub(super) struct Walk {
     /// The next offset to hand out; what lies below was handed out or is not of this unit.
-    position: i64,
+    pub(super) position: i64,
     /// Where the unit ends.
-    end: i64,
-    open: Option<OpenBatch>,
+    pub(super) end: i64,
+    pub(super) open: Option<OpenBatch>,
     /// Where in the open batch the next record begins.
-    at: usize,
+    pub(super) at: usize,
 }
 
 /// A record, its batch and the position behind it.
@@ -111,7 +118,7 @@ impl Walk {
 /// The first record of `batch` from byte `at` on whose offset is in `[position, end)`, and the byte position behind it.
 /// Moves `at` past what lies below, and to the end when what comes is not below `end`.
 #[inline(always)]
-fn find<'a>(
+pub(super) fn find<'a>(
     batch: &'a OpenBatch,
     at: &mut usize,
     position: i64,
@@ -152,6 +159,13 @@ fn record_bytes(record: &RecordRef<'_>) -> usize {
     64 + key + record.value.map_or(0, <[u8]>::len) + record.headers.raw().len()
 }
 
+impl Current {
+    /// What the consumer has taken back of the unit is not ours any more.
+    fn shorten(&mut self, slot: &Slot) {
+        self.walk.end = self.walk.end.min(slot.end().unwrap_or(i64::MAX));
+    }
+}
+
 impl Reader {
     pub(super) fn new(handle: Handle) -> Self {
         let slot = handle.shared().with(|state| state.add_reader(Instant::now()));
@@ -184,6 +198,11 @@ impl Reader {
             match current.walk.peek() {
                 None => {}
                 Some(Err((error, through))) => self.fail(&error, through),
+                Some(Ok((_, record, _)))
+                    if !is_ours(&self.slot, &mut current.claimed, record.offset, current.block) =>
+                {
+                    current.shorten(&self.slot);
+                }
                 Some(Ok((batch, record, pos))) => {
                     let message = Message::new(&current.info, batch, &record);
                     current.walk.take(message.offset, pos);
@@ -214,7 +233,7 @@ impl Reader {
             }
         }
         let current = self.current.as_mut().expect("invariant: poll_taking left a unit");
-        Ok(Some(UnitBatch { current, slot: &self.slot, glance: Glance::default() }))
+        Ok(Some(UnitBatch::new(current, &self.slot)))
     }
 
     /// Ready when the open batch surely has a record for us.
@@ -228,13 +247,20 @@ impl Reader {
             match current.walk.peek() {
                 None => {}
                 Some(Err((error, through))) => self.fail(&error, through),
-                Some(Ok(_)) => return Poll::Ready(Ok(true)),
+                Some(Ok((_, record, _))) => {
+                    if is_ours(&self.slot, &mut current.claimed, record.offset, 1) {
+                        return Poll::Ready(Ok(true));
+                    }
+                    current.shorten(&self.slot);
+                }
             }
         }
     }
 
     /// Fills a chunk with up to `max` records (at least 1), all of one unit, in offset order. The call acknowledges all
-    /// records given before - or, when the control cell says the chunk was revoked, those taken.
+    /// records given before - or, when the control cell says the chunk was revoked, or the rest of it was taken back, those taken.
+    ///
+    /// The first record is claimed for the caller; it claims the others ([`claim`](Self::claim)) before it uses them.
     ///
     /// `Pending`: nothing was put; the waker of `cx` is woken when it is worth asking again. A caller that gives up
     /// waiting calls [`cancel_wait`](Self::cancel_wait).
@@ -248,6 +274,14 @@ impl Reader {
         loop {
             if !ready!(self.poll_batch(cx))? {
                 return Poll::Ready(Ok(Filled::Closed));
+            }
+            // The first one is claimed here, or a chunk could be filled of which all was just taken back.
+            let current = self.current.as_mut().expect("invariant: poll_batch left a unit");
+            if let Some(Ok((_, record, _))) = current.walk.peek()
+                && !is_ours(&self.slot, &mut current.claimed, record.offset, 1)
+            {
+                current.shorten(&self.slot);
+                continue;
             }
             if let Some(needed) = self.fill(sink, max.max(1)) {
                 return Poll::Ready(Ok(Filled::TooSmall(needed)));
@@ -297,11 +331,14 @@ impl Reader {
                     }
                     return None;
                 }
+                // Its first record is to be claimed.
+                None if self.runs.len() == 0 => return None,
                 None => {
                     // On to the next piece that is here; a bad one is met again by the next fill.
                     current.walk.open = None;
-                    let open = current.pieces.front()?.open(limit).ok()?;
-                    current.pieces.pop_front();
+                    let piece = current.pieces.lock().front().cloned()?;
+                    let open = piece.open(limit).ok()?;
+                    current.pieces.lock().pop_front_if(|front| Arc::ptr_eq(front, &piece));
                     current.walk.load(open);
                     told = false;
                 }
@@ -328,9 +365,15 @@ impl Reader {
         Arc::clone(&self.slot.control)
     }
 
-    /// How many records of the current chunk the application has taken; the last of them is in its hands.
+    /// How many records of the current chunk the application has taken; the last of them is in its hands. It has claimed them.
     pub fn set_taken(&self, n: u32) {
         self.slot.control.set_taken(n);
+    }
+
+    /// Claims the first `n` records of the current chunk for the application. Answers how many of them are its own: fewer when the rest was
+    /// taken back, because it asked for nothing for a while and others waited.
+    pub fn claim(&self, n: u32) -> u32 {
+        self.slot.claim_records(n)
     }
 
     /// Hands the unit back from the first unhandled record on (the one in hand included). No attempt is counted.
@@ -381,14 +424,20 @@ impl Reader {
             self.shared().with(|state| state.start_asking(self.slot.id));
         }
         let Some(current) = &mut self.current else { return };
-        if std::mem::take(&mut self.chunk_out) {
-            let revoked = self.slot.control.revoked.load(Ordering::Acquire);
-            if revoked && let Some(after) = self.slot.after_taken() {
-                current.walk.position = after;
-            }
-            self.slot.end_chunk(current.walk.position, !revoked);
-        } else {
-            self.slot.at(current.walk.position);
+        if !std::mem::take(&mut self.chunk_out) {
+            return self.slot.at(current.walk.position);
+        }
+        current.shorten(&self.slot);
+        let cut = current.walk.end < current.walk.position || self.slot.control.is_revoked();
+        let Some((after, left)) = self.slot.after_taken().filter(|_| cut) else {
+            return self.slot.end_chunk(current.walk.position, true);
+        };
+        current.walk.position = after;
+        current.records = current.records.saturating_sub(left.into());
+        self.slot.end_chunk(after, false);
+        if after < current.walk.end {
+            // The walk is behind what was put and not taken: whoever gets the unit begins there.
+            self.abandon();
         }
     }
 
@@ -411,7 +460,8 @@ impl Reader {
                 None => continue,
             };
             current.walk.open = None;
-            if let Some(piece) = current.pieces.pop_front() {
+            let piece = current.pieces.lock().pop_front();
+            if let Some(piece) = piece {
                 match piece.open(self.handle.shared().decompress_limit) {
                     Ok(open) => current.walk.load(open),
                     Err(error) => self.fail(&error, piece.next()),
@@ -437,6 +487,9 @@ impl Reader {
                     start: taken.start,
                     walk: Walk { position: taken.start, end: taken.end, open: None, at: 0 },
                     pieces: taken.pieces,
+                    claimed: i64::MIN,
+                    block: 1,
+                    looked: now,
                     records: 0,
                     handed_before: self.slot.handed(),
                     since: now,
@@ -458,8 +511,7 @@ impl Reader {
                 current.starving_since.get_or_insert_with(Instant::now);
                 return Poll::Pending;
             }
-            More::Pieces(pieces) => {
-                current.pieces = pieces;
+            More::Pieces => {
                 current.waited +=
                     current.starving_since.take().map_or(Duration::ZERO, |since| since.elapsed());
             }
@@ -480,6 +532,8 @@ impl Reader {
     fn overdue(&mut self) -> bool {
         let Some(current) = &mut self.current else { return false };
         let now = Instant::now();
+        let quick = now - std::mem::replace(&mut current.looked, now) < Glance::WORTH;
+        current.block = if quick { (current.block * 2).min(CLAIM_MOST) } else { 1 };
         if now < current.deadline {
             return false;
         }
@@ -504,12 +558,12 @@ impl Reader {
     /// What comes next of the unit, up to `through`, cannot be read.
     fn fail(&mut self, error: &BatchError, through: i64) {
         let Some(current) = &mut self.current else { return };
-        let after = current.pieces.front().map(Extent::base);
+        let after = current.pieces.lock().front().map(Extent::base);
         let is_corrupt = matches!(error, BatchError::Corrupt { .. });
         let bad = Unreadable { through, is_corrupt, after, reason: error.to_string() };
         let (key, position) = (current.key, current.walk.position);
         current.walk.open = None;
-        current.pieces.clear();
+        current.pieces.lock().clear();
         let again = self.handle.shared().with(|state| state.unreadable(self.slot.id, key, position, bad));
         if !again {
             self.put_down();
@@ -535,38 +589,5 @@ impl Drop for Asking<'_> {
         if !self.answered {
             self.reader.cancel_wait();
         }
-    }
-}
-
-/// Records of one unit that lie together in one batch, borrowed from the reader. It ends with the batch, with the unit,
-/// or when the unit may not be ours any more.
-#[derive(Debug)]
-pub struct UnitBatch<'a> {
-    current: &'a mut Current,
-    slot: &'a Slot,
-    glance: Glance,
-}
-
-impl UnitBatch<'_> {
-    /// Topic, partition and attempt of the records.
-    pub fn unit(&self) -> &UnitInfo {
-        &self.current.info
-    }
-
-    /// The next record; taking it says that the one before is handled.
-    #[allow(clippy::should_implement_trait)] // It lends: a record lives until the next is taken.
-    #[inline] // A caller that only wants values pays for nothing else.
-    pub fn next(&mut self) -> Option<RecordRef<'_>> {
-        // The next call for a batch learns whether the lease was renewed, and goes on with this one then.
-        if self.slot.control.revoked.load(Ordering::Relaxed) || !self.glance.before(self.current.deadline) {
-            return None;
-        }
-        let Walk { position, end, open, at } = &mut self.current.walk;
-        // An error is met again, and dealt with, by the next call for a batch.
-        let (record, pos) = find(open.as_ref()?, at, *position, *end)?.ok()?;
-        *at = pos;
-        *position = record.offset + 1;
-        self.slot.hand(record.offset);
-        Some(record)
     }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::chunk::SlotControl;
+use super::claim;
 
 /// Names a slot within its consumer.
 pub(super) type SlotId = u64;
@@ -54,6 +55,58 @@ impl Slot {
     pub(super) fn ours_until(&self, deadline: Instant) {
         let nanos = deadline.saturating_duration_since(self.made).as_nanos();
         self.control.until.store(i64::try_from(nanos).unwrap_or(i64::MAX), Ordering::Release);
+    }
+
+    /// The reader takes the unit `[start, end)`, of which it has claimed nothing.
+    pub(super) fn begin(&self, start: i64, end: i64) {
+        self.control.base.store(start, Ordering::Relaxed);
+        self.control.claims.store(claim::whole(end - start), Ordering::Release);
+        self.control.revoked.store(false, Ordering::Release);
+        self.restart(start);
+    }
+
+    fn base(&self) -> i64 {
+        self.control.base.load(Ordering::Relaxed)
+    }
+
+    /// Claims the record at `offset` for the reader, with what follows of the next `block` offsets. Answers where what is claimed ends;
+    /// `None`: the record was taken back.
+    pub(super) fn claim(&self, offset: i64, block: u32) -> Option<i64> {
+        let base = self.base();
+        let from_base = |offset: i64| u32::try_from(offset - base).unwrap_or(u32::MAX);
+        let (least, most) = (from_base(offset + 1), from_base(offset + i64::from(block.max(1))));
+        let claimed = claim::claim(&self.control.claims, least, most)?;
+        Some(if claimed == u32::MAX { i64::MAX } else { base + i64::from(claimed) })
+    }
+
+    /// Claims the first `n` records of the chunk that is out; answers how many are the reader's.
+    pub(super) fn claim_records(&self, n: u32) -> u32 {
+        let chunk = self.chunk.lock();
+        let n = n.min(chunk.runs.len());
+        let Some(last) = n.checked_sub(1).and_then(|last| chunk.runs.offset(last)) else { return 0 };
+        if self.claim(last, 1).is_some() {
+            n
+        } else {
+            chunk.runs.below(self.end().unwrap_or(i64::MAX)).min(n)
+        }
+    }
+
+    /// Whether the unit in hands has records that were not handed out, behind one that is in hand. Without one its reader is asking, though it may
+    /// be slow to go on: the group may know that all is handled that was claimed, and there would be nothing for the reader to keep.
+    pub(super) fn has_rest(&self) -> bool {
+        claim::has_rest(&self.control.claims)
+            && claim::claimed(&self.control.claims) > self.unhandled() - self.base()
+    }
+
+    /// Takes back what the reader has not claimed of its unit; answers where the unit ends for it from now on, `None` when there is
+    /// nothing to take back.
+    pub(super) fn take_back(&self) -> Option<i64> {
+        Some(self.base() + i64::from(claim::take_back(&self.control.claims)?))
+    }
+
+    /// Where the unit ends for the reader; `None` when nothing of it can be taken back.
+    pub(super) fn end(&self) -> Option<i64> {
+        Some(self.base() + i64::from(claim::end(&self.control.claims)?))
     }
 
     /// Says that everything below `offset` of the unit is handled and no chunk is out.
@@ -129,13 +182,14 @@ impl Slot {
         runs.clear();
     }
 
-    /// The first offset that was not taken: where a revoked chunk goes on when its taken records are all handled.
-    /// `None` when no chunk is out.
-    pub(super) fn after_taken(&self) -> Option<i64> {
+    /// The first offset that was not taken, and how many records were not: where a chunk goes on of which the rest was revoked or taken
+    /// back, when its taken records are all handled. `None` when no chunk is out.
+    pub(super) fn after_taken(&self) -> Option<(i64, u32)> {
         let chunk = self.chunk.lock();
         let taken = self.control.taken.load(Ordering::Acquire);
         let runs = &chunk.runs;
-        if taken < runs.len() { runs.offset(taken) } else { Some(runs.offset(u32::MAX)? + 1) }
+        let left = runs.len().saturating_sub(taken);
+        Some((if left > 0 { runs.offset(taken)? } else { runs.offset(u32::MAX)? + 1 }, left))
     }
 
     /// The first offset of the unit that is not handled.
@@ -179,6 +233,14 @@ impl Runs {
         self.len
     }
 
+    /// How many records have an offset below `end`.
+    fn below(&self, end: i64) -> u32 {
+        let run = self.starts.partition_point(|(_, offset)| *offset < end);
+        let Some((first, offset)) = run.checked_sub(1).map(|run| self.starts[run]) else { return 0 };
+        let next = self.starts.get(run).map_or(self.len, |(first, _)| *first);
+        u32::try_from(end - offset).unwrap_or(u32::MAX).saturating_add(first).min(next)
+    }
+
     /// The offset of the record at `index` (of the last one when there are fewer); `None` when there are none.
     fn offset(&self, index: u32) -> Option<i64> {
         let index = index.min(self.len.checked_sub(1)?);
@@ -207,6 +269,8 @@ mod tests {
             }
             for (index, offset) in offsets.iter().enumerate() {
                 prop_assert_eq!(runs.offset(index as u32), Some(*offset));
+                prop_assert_eq!(runs.below(*offset), index as u32);
+                prop_assert_eq!(runs.below(*offset + 1), index as u32 + 1);
             }
             prop_assert_eq!(runs.offset(u32::MAX), offsets.last().copied());
         }
@@ -225,9 +289,9 @@ mod tests {
             slot.control.set_taken(taken);
             assert_eq!(slot.unhandled(), offset);
         }
-        assert_eq!(slot.after_taken(), Some(111));
+        assert_eq!(slot.after_taken(), Some((111, 0)));
         slot.control.set_taken(2);
-        assert_eq!(slot.after_taken(), Some(110));
+        assert_eq!(slot.after_taken(), Some((110, 1)));
         slot.restart(111);
         assert_eq!(slot.unhandled(), 111);
         slot.at(112);
@@ -266,5 +330,23 @@ mod tests {
         slot.control.set_taken(2);
         slot.end_chunk(190, false);
         assert_eq!((slot.handled(), slot.unhandled()), (10, 190), "revoked when two were taken");
+    }
+
+    #[test]
+    fn what_is_not_claimed_is_taken_back_and_what_is_claimed_stays() {
+        let slot = Slot::new(1, Instant::now());
+        slot.begin(100, 200);
+        assert!(!slot.has_rest() && slot.take_back().is_none(), "its reader is about to begin");
+        assert_eq!(slot.claim(105, 1), Some(106));
+        assert_eq!(slot.claim(106, 16), Some(122));
+        assert!(slot.has_rest());
+        slot.at(122);
+        assert!(!slot.has_rest(), "all that was claimed is handled: its reader is asking");
+        slot.at(121);
+        assert!(slot.has_rest());
+        assert_eq!((slot.take_back(), slot.end(), slot.has_rest()), (Some(122), Some(122), false));
+        assert_eq!((slot.claim(121, 16), slot.claim(122, 1)), (Some(122), None));
+        slot.begin(0, i64::MAX);
+        assert_eq!((slot.claim(7, 1), slot.take_back(), slot.end()), (Some(i64::MAX), None, None));
     }
 }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::cache::Extent;
 use super::chunk::UnitInfo;
 use super::denied::Denied;
@@ -20,6 +22,7 @@ use super::event::Event;
 use super::failing::{Failing, Failure};
 use super::feed::Feed;
 use super::known::Known;
+use super::pinned::{Lacking, Lent};
 use super::sizing::Sizing;
 use super::slot::{Slot, SlotId};
 use super::stats::Counters;
@@ -83,6 +86,8 @@ pub(super) struct Held<B> {
     pub(super) next: i64,
     /// Fetched and not yet taken by the reader.
     pub(super) queue: VecDeque<B>,
+    /// Taken by the reader that has it in hands.
+    pub(super) lent: Option<Lent<B>>,
     pub(super) holder: Option<SlotId>,
     /// The reader that waits in the middle of the unit.
     pub(super) starving: Option<Waker>,
@@ -100,6 +105,7 @@ impl<B: Extent> Held<B> {
             tp: Tp { topic: Arc::clone(&unit.topic), partition: unit.partition },
             unit,
             queue: VecDeque::new(),
+            lent: None,
             holder: None,
             starving: None,
             claimed: now,
@@ -133,6 +139,8 @@ pub(super) struct Seat {
     pub(super) seen: (i64, Instant),
     /// Whether it waits for data in the middle of its unit: then no record sits in user code.
     pub(super) starving: bool,
+    /// Since when there is data for it and it has not come.
+    pub(super) woken: Option<Instant>,
     /// Whether nobody asks it now and no record is in anybody's hands.
     pub(super) idle: bool,
 }
@@ -179,15 +187,15 @@ pub(super) struct Taken<B> {
     pub(super) info: UnitInfo,
     pub(super) start: i64,
     pub(super) end: i64,
-    pub(super) pieces: VecDeque<B>,
+    pub(super) pieces: Lent<B>,
     pub(super) deadline: Instant,
 }
 
 /// What a reader gets that has delivered all it had of its unit.
 #[derive(Debug)]
-pub(super) enum More<B> {
-    /// Go on with these.
-    Pieces(VecDeque<B>),
+pub(super) enum More {
+    /// Go on: there is more in what was lent.
+    Pieces,
     /// Not here yet; its waker will be woken.
     Wait,
     /// That was all of the unit.
@@ -210,6 +218,8 @@ pub(super) struct State<B> {
     pub(super) waiting: VecDeque<(SlotId, Waker)>,
     pub(super) sizing: HashMap<Arc<str>, Sizing>,
     pub(super) talk: Talk,
+    /// Who else waits for work.
+    pub(super) lacking: Lacking,
     pub(super) phase: Phase,
     pub(super) failed: Option<ReadError>,
     closing_since: Option<Instant>,
@@ -247,6 +257,7 @@ impl<B: Extent> State<B> {
             waiting: VecDeque::new(),
             sizing: HashMap::new(),
             talk,
+            lacking: Lacking::default(),
             phase: Phase::Open,
             failed: None,
             closing_since: None,
@@ -276,6 +287,7 @@ impl<B: Extent> State<B> {
             since: now,
             seen: (-1, now),
             starving: false,
+            woken: None,
             idle: false,
         };
         self.readers.insert(slot.id, seat);
@@ -308,6 +320,8 @@ impl<B: Extent> State<B> {
         let key = self.pool.remove(at).expect("invariant: position() found it");
         let held = self.units.get_mut(&key).expect("invariant: every unit of the pool is held");
         held.holder = Some(slot);
+        let pieces = Lent::new(Mutex::new(std::mem::take(&mut held.queue)));
+        held.lent = Some(Lent::clone(&pieces));
         let info = UnitInfo {
             topic: Arc::clone(&held.tp.topic),
             partition: held.tp.partition,
@@ -318,7 +332,7 @@ impl<B: Extent> State<B> {
             info,
             start: held.from,
             end: held.unit.end,
-            pieces: std::mem::take(&mut held.queue),
+            pieces,
             deadline: held.deadline - self.limits.margin,
         };
         // The next piece is fetched while this one is handled.
@@ -328,25 +342,29 @@ impl<B: Extent> State<B> {
         seat.since = now;
         seat.seen = (taken.start, now);
         seat.starving = false;
-        seat.slot.restart(taken.start);
+        seat.woken = None;
         seat.slot.ours_until(taken.deadline);
-        seat.slot.control.revoked.store(false, std::sync::atomic::Ordering::Release);
+        seat.slot.begin(taken.start, taken.end);
         // The next unit is claimed while this one is handled.
         self.effects.exchange |= self.wanted(now) > 0;
         Take::Unit(taken)
     }
 
     /// The next pieces of a unit in hands.
-    pub(super) fn more(&mut self, slot: SlotId, key: UnitKey, waker: &Waker, now: Instant) -> More<B> {
+    pub(super) fn more(&mut self, slot: SlotId, key: UnitKey, waker: &Waker, now: Instant) -> More {
         let Some(held) = self.units.get_mut(&key).filter(|held| held.holder == Some(slot)) else {
             return More::Gone;
         };
         if let Some(seat) = self.readers.get_mut(&slot) {
             seat.starving = false;
+            seat.woken = None;
         }
         if !held.queue.is_empty() {
             self.effects.fetch |= !held.complete();
-            return More::Pieces(std::mem::take(&mut held.queue));
+            if let Some(lent) = &held.lent {
+                lent.lock().append(&mut held.queue);
+            }
+            return More::Pieces;
         }
         if held.complete() {
             return More::Complete;
@@ -499,6 +517,10 @@ impl<B: Extent> State<B> {
                     seat.starving = false;
                 }
             }
+        }
+        if let Some(lent) = &held.lent {
+            // Its reader may not come for long; none of this is handed out any more.
+            lent.lock().clear();
         }
         self.effects.wake.extend(held.starving.clone());
         self.effects.fetch = true;

@@ -56,6 +56,7 @@ struct Pending {
     request: ExchangeRequest,
     acks: Vec<Told>,
     nacks: Vec<Told>,
+    shortens: Vec<UnitKey>,
     renews: Vec<UnitKey>,
 }
 
@@ -215,8 +216,9 @@ impl<B: Extent> State<B> {
         let beat = now >= self.talk.next_heartbeat;
         let dry = self.talk.dry_until.is_some_and(|until| now < until);
         let want = self.wanted(now);
-        let silent = self.talk.acks.is_empty() && self.talk.nacks.is_empty();
-        if silent && !beat && (want == 0 || dry) {
+        let (shortens, shortened, ask) = self.shorten(now);
+        let silent = self.talk.acks.is_empty() && self.talk.nacks.is_empty() && shortens.is_empty();
+        if silent && !beat && !ask && (want == 0 || dry) {
             return None;
         }
         let at_once = |len: usize| len.min(TOLD_AT_ONCE);
@@ -230,7 +232,7 @@ impl<B: Extent> State<B> {
             topics: self.topics_to_claim(now),
             acks: acks.0,
             nacks: nacks.0,
-            shortens: Vec::new(),
+            shortens,
             renews: renews.0,
             want: want as u32,
             max_records: self.unit_offsets(),
@@ -241,8 +243,13 @@ impl<B: Extent> State<B> {
             lacking: self.waiting.len().saturating_sub(self.pool.len()) as u32,
             organise: self.phase == Phase::Open,
         };
-        self.talk.pending =
-            Some(Pending { request: request.clone(), acks: acks.1, nacks: nacks.1, renews: renews.1 });
+        self.talk.pending = Some(Pending {
+            request: request.clone(),
+            acks: acks.1,
+            nacks: nacks.1,
+            shortens: shortened,
+            renews: renews.1,
+        });
         Some(request)
     }
 
@@ -284,11 +291,20 @@ impl<B: Extent> State<B> {
     pub(super) fn answered(&mut self, reply: ExchangeReply, sent: Instant, now: Instant) {
         let Some(pending) = self.talk.pending.take() else { return };
         Counters::add(&self.counters.exchanges, 1);
+        self.learn_lacking(&pending.request, &reply, now);
         for (told, result) in pending.acks.into_iter().zip(reply.acks) {
             self.acknowledged(told, result, now);
         }
         for (told, result) in pending.nacks.into_iter().zip(reply.nacks) {
             self.handed_back(told, result, now);
+        }
+        for (key, result) in pending.shortens.into_iter().zip(reply.shortens) {
+            // Else its reader has finished it meanwhile, and the group answers that.
+            if result != Outcome::Done
+                && let Some(held) = self.revoke(key)
+            {
+                self.fenced(&Told::new(&held, self.progress(&held), 0, None), now);
+            }
         }
         for (key, result) in pending.renews.into_iter().zip(reply.renews) {
             if result == Outcome::Done {
@@ -420,6 +436,9 @@ impl<B: Extent> State<B> {
             }
             next = next.min(self.talk.woken_at + WAKE_AGAIN);
         }
+        if let Some(at) = self.look_after_pinned(now) {
+            next = next.min(at);
+        }
         if let Some(until) = self.talk.dry_until
             && self.wanted(now) > 0
         {
@@ -484,31 +503,6 @@ impl<B: Extent> State<B> {
             let held = self.units.remove(&key).expect("invariant: every unit of the pool is held");
             let from = held.from;
             self.return_unit(held, from, None);
-        }
-    }
-
-    /// Readers that wait in the middle of a unit for a leader that is away put it into the pool: there may be other
-    /// work for them. So do those that nobody asks any more, once there is something for another to go on with. What they
-    /// handled of it is handled.
-    fn put_down_stalled(&mut self, now: Instant) {
-        let stuck = |seat: &super::state::Seat| {
-            let held = self.units.get(&seat.holds?)?;
-            let goes = self.is_stalled(held) || (seat.idle && held.ready());
-            (seat.starving && goes).then_some((seat.slot.id, seat.holds?, seat.slot.unhandled()))
-        };
-        let stalled: Vec<_> = self.readers.values().filter_map(stuck).collect();
-        for (slot, key, from) in stalled {
-            if let Some(seat) = self.readers.get_mut(&slot) {
-                seat.holds = None;
-                seat.starving = false;
-            }
-            let held = self.units.get_mut(&key).expect("invariant: it was just found");
-            held.from = from.clamp(held.unit.start, held.unit.end);
-            held.holder = None;
-            held.claimed = now;
-            // It finds the unit gone, and asks for another.
-            self.effects.wake.extend(held.starving.take());
-            self.pool.push_back(key);
         }
     }
 

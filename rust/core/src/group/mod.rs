@@ -27,5 +27,6 @@ pub use redis::RedisGroup;
 pub use state::GroupState;
 pub use types::{
     Ack, ConsumerId, EpochEnd, Event, ExchangeReply, ExchangeRequest, GroupError, GroupSettings, Init,
-    MemberView, Nack, Outcome, PartitionView, Publish, Published, Renew, Shorten, StartAt, Unit, UnitId, Unpark,
+    MemberView, Nack, Outcome, PartitionView, Publish, Published, Renew, Shorten, StartAt, Unit, UnitId,
+    Unpark,
 };

@@ -31,7 +31,7 @@ impl ChunkSink for Chunk {
 }
 
 /// Fills a chunk, waiting as Java would.
-async fn fill(reader: &mut Reader, room: usize, max: usize) -> (Filled, Vec<u64>) {
+pub(crate) async fn fill(reader: &mut Reader, room: usize, max: usize) -> (Filled, Vec<u64>) {
     let deadline = Instant::now() + SOON;
     let mut chunk = Chunk { room, numbers: Vec::new(), used: 0 };
     let filled = std::future::poll_fn(|cx| reader.poll_fill(cx, &mut chunk, max));

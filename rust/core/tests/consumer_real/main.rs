@@ -8,6 +8,7 @@ mod groups;
 mod leaving;
 mod logs;
 mod operator;
+mod pinned;
 mod redis;
 mod refusals;
 mod replicas;

@@ -1,12 +1,20 @@
 package kafkafast;
 
 import java.nio.ByteBuffer;
+import java.util.List;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
 
 /** The {@link ClientState} of a consumer: its readers' slots. */
 final class ConsumerState extends ClientState {
     /** Slots by the token native knows them by. */
     private final ConcurrentHashMap<Long, Slot> slots = new ConcurrentHashMap<>();
+
+    /** One cause is one line in so long. */
+    private static final long QUIET_NANOS = TimeUnit.SECONDS.toNanos(30);
+    /** When a thread that ended with messages was last told of, 0 when none was, and how many there were since. On the service thread. */
+    private long told;
+    private int untold;
 
     ConsumerState(long handle) {
         super("Consumer", handle);
@@ -86,9 +94,27 @@ final class ConsumerState extends ClientState {
         for (Slot slot : slots.values()) {
             Thread owner = slot.owner.get();
             if (owner == null || !owner.isAlive()) {
+                String inHands = slot.inHands();
                 close(slot);
+                if (inHands != null && !isClosed()) {
+                    ended(owner, inHands);
+                }
             }
         }
+    }
+
+    private void ended(Thread owner, String inHands) {
+        long now = System.nanoTime();
+        if (told != 0 && now - told < QUIET_NANOS) {
+            untold++;
+            return;
+        }
+        String text = (owner == null ? "A thread" : "Thread " + owner.getName()) + " ended with " + inHands + " in hands: that comes again. "
+            + "Only asking for the next message acknowledges one"
+            + (untold == 0 ? "" : ". " + untold + " other threads ended so since this was last told");
+        told = now;
+        untold = 0;
+        Callbacks.submit(List.of(() -> Log.write(Log.WARN, Log.CONSUMER, text)));
     }
 
     /** Threads that are in a call keep their own slot until they leave; the buffers of the others go. */

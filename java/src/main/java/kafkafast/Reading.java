@@ -57,7 +57,7 @@ final class Reading {
         slot.reserved = true;
         // The cell keeps naming the first: until the next ask none of them is handled.
         int first = slot.at - 1;
-        List<Message> batch = messages(slot, first, (int) Math.min((long) first + max, slot.have));
+        List<Message> batch = messages(slot, first, slot.claimUpTo((int) Math.min((long) first + max, slot.have)));
         slot.at = first + batch.size();
         slot.reserved = false;
         return batch;
@@ -218,7 +218,7 @@ final class Reading {
         if (slot.reserved) {
             return true;
         }
-        if (slot.at < slot.have && slot.isOurs(handle)) {
+        if (slot.claimsNext() && slot.isOurs(handle)) {
             slot.at++;
             slot.taken(slot.at);
             return true;

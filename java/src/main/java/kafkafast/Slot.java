@@ -17,8 +17,14 @@ import java.util.concurrent.locks.LockSupport;
  * touches it, except for {@link #unpark} and what is volatile. Does not refer to the consumer, whose state holds it.
  *
  * <p>The index begins with topic id, partition, attempt, bytes needed and of which offset. Entries of five numbers follow: offset, timestamp, and where in the data key,
- * value and headers are: position in the upper half, length in the lower one, -1 for null. The control cell: bytes 0-3 records taken, 4 revoked,
- * 8-15 until when the chunk may be handed out, in nanoseconds since native made the slot.
+ * value and headers are: position in the upper half, length in the lower one, -1 for null.
+ *
+ * <p>The control cell: bytes 0-7 how far this thread has claimed of its unit (lower half) and where claims end (upper half), in offsets from the
+ * one in bytes 16-23; 8-15 until when the chunk may be handed out, in nanoseconds since native made the slot; 24-27 records taken; 28 revoked.
+ *
+ * <p>A record is claimed before it is handed out, for native takes back what is not claimed when this thread asks for nothing and others wait. It
+ * lowers the end to what is claimed, this thread raises the claim, both by compare-and-set: a record is claimed or taken back, never both
+ * and never neither. (rust/core/src/consumer/claim.rs is the other side, and has the model that was checked.)
  */
 final class Slot implements Service.Parker, MessageView {
     static final int MAX_RECORDS = 2048;
@@ -28,11 +34,18 @@ final class Slot implements Service.Parker, MessageView {
     private static final int MOST_CAPACITY = 1 << 30;
     private static final byte[] NO_DATA = {};
     private static final ByteBuffer NO_VIEW = ByteBuffer.wrap(NO_DATA).asReadOnlyBuffer();
+    private static final int CLAIMS_AT = 0;
+    private static final int UNTIL_AT = 8;
+    private static final int BASE_AT = 16;
+    private static final int TAKEN_AT = 24;
+    private static final int REVOKED_AT = 28;
     private static final VarHandle TAKEN = MethodHandles.byteBufferViewVarHandle(int[].class, ByteOrder.nativeOrder());
     private static final VarHandle LONGS = MethodHandles.byteBufferViewVarHandle(long[].class, ByteOrder.nativeOrder());
     /** Work that is worth a look at the clock, which costs 25 ns. */
     private static final long WORTH_NANOS = 1000;
     private static final int RARELY = 64;
+    /** The most records that are claimed at once: so many stay with a thread that stops asking. */
+    private static final int CLAIM_MOST = 16;
     /** The longest wait in native code, where no interrupt is heard. */
     static final int MOMENT_MICROS = 2000;
     /** {@code Thread.isVirtual()}, since Java 21; null before. */
@@ -56,6 +69,10 @@ final class Slot implements Service.Parker, MessageView {
     /** Records in the chunk, and the next one to hand out. */
     int have;
     int at;
+    /** Records of the chunk that this thread has claimed. */
+    private int claimed;
+    /** The offset that claims count from. */
+    private long base;
     /** Whether record {@code at - 1} is kept for this thread and not handed out yet. */
     boolean reserved;
     /** Whether user code works on the record in hand inside our call: its thread may not ask for another. */
@@ -125,36 +142,69 @@ final class Slot implements Service.Parker, MessageView {
         }
     }
 
+    /** Claims the next record of the chunk, if it is this thread's still; what is claimed already is. */
+    boolean claimsNext() {
+        return at < have && (at < claimed || claim(Math.min(at + Math.min(stride, CLAIM_MOST), have)));
+    }
+
+    /** Claims the first so many records of the chunk, or none if the rest was taken back. Says how many are claimed. */
+    int claimUpTo(int records) {
+        if (claimed < records) {
+            claim(records);
+        }
+        return Math.min(claimed, records);
+    }
+
+    private boolean claim(int records) {
+        long to = index[HEADER + (records - 1) * ENTRY] + 1 - base;
+        while (true) {
+            long seen = (long) LONGS.getVolatile(control, CLAIMS_AT);
+            long end = seen >>> 32;
+            if ((seen & 0xFFFF_FFFFL) == end && end != 0xFFFF_FFFFL) {
+                return false;
+            }
+            // A unit that is too long to count is claimed as a whole.
+            if (end == 0xFFFF_FFFFL || LONGS.compareAndSet(control, CLAIMS_AT, seen, end << 32 | to)) {
+                claimed = records;
+                return true;
+            }
+        }
+    }
+
     /**
      * Whether the next record of the chunk may be handed out. A process that slept wakes up with "revoked" not set yet, so the clock is looked
      * at too: about once a microsecond of work, so before each record once those take that long, and at least before every 64th.
      */
     boolean isOurs(long handle) {
-        if (control.get(4) != 0) {
+        if (control.get(REVOKED_AT) != 0) {
             return false;
         }
         if (--left > 0) {
             return true;
         }
         long now = System.nanoTime();
-        stride = now - looked < WORTH_NANOS ? Math.min(stride * 2, RARELY) : Math.max(stride / 2, 1);
+        long busy = now - looked;
+        stride = busy < WORTH_NANOS ? Math.min(stride * 2, RARELY) : busy < RARELY * WORTH_NANOS ? Math.max(stride / 2, 1) : 1;
         looked = now;
         left = stride;
-        if (now - opened < (long) LONGS.getAcquire(control, 8)) {
+        if (now - opened < (long) LONGS.getAcquire(control, UNTIL_AT)) {
             return true;
         }
         NativeConsumer.look(handle, id);
-        return control.get(4) == 0;
+        return control.get(REVOKED_AT) == 0;
     }
 
     /** Tells native that the records before the last taken are handled. */
     void taken(int records) {
-        TAKEN.setRelease(control, 0, records);
+        TAKEN.setRelease(control, TAKEN_AT, records);
     }
 
     /** Takes up a chunk that native has filled. */
     void filled(int records, String topic) {
         origin = new Message.Origin(topic, (int) index[1], (int) index[2]);
+        base = (long) LONGS.get(control, BASE_AT);
+        // Native has claimed the first.
+        claimed = 1;
         have = records;
     }
 
@@ -164,6 +214,17 @@ final class Slot implements Service.Parker, MessageView {
         have = 0;
         at = 0;
         reserved = false;
+    }
+
+    /** For the service thread, when the slot's thread has ended: which messages it had in hands; null when there are none. */
+    String inHands() {
+        int first = (int) TAKEN.getAcquire(control, TAKEN_AT);
+        if (have == 0 || reserved || first < 1 || first > at) {
+            return null;
+        }
+        long offset = index[HEADER + (first - 1) * ENTRY];
+        String more = at > first ? " to @" + index[entry()] : "";
+        return origin.topic + "/" + origin.partition + "@" + offset + more;
     }
 
     /** Notes how long this thread has waited for what it got, in nanoseconds. */

@@ -204,7 +204,7 @@ impl GroupState {
             return Outcome::Done;
         }
         if !row.belongs_to(consumer, shorten.request, shorten.end)
-            || matches!(row.phase, Phase::Parked | Phase::Delayed(HELD))
+            || matches!(row.phase, Phase::Parked(_) | Phase::Delayed(HELD))
             || shorten.at <= row.progress
             || shorten.at >= row.end
         {
