@@ -190,39 +190,22 @@ impl Consumer {
     /// Counters, now.
     pub fn stats(&self) -> ConsumerStats {
         let shared = self.shared();
-        let of_state = shared.with(|state| ConsumerStats {
-            records: state.handed_out(),
-            units_held: state.units.len() as u64,
-            readers: state.readers.len() as u64,
-            organiser: state.talk.is_organiser(),
-            topics_denied: state.topics_denied(),
-            handler_failing: state.failing.is_probing(),
-            partitions_pending: state.pending.count(state.talk.topics()),
-            ..ConsumerStats::default()
-        });
-        let ConsumerStats {
-            records,
-            units_held,
-            readers,
-            organiser,
-            topics_denied,
-            handler_failing,
-            partitions_pending,
-            ..
-        } = of_state;
-        ConsumerStats {
-            records,
-            units_held,
-            readers,
-            organiser,
-            topics_denied,
-            handler_failing,
-            partitions_pending,
+        let mut stats = ConsumerStats {
             prefetch_bytes: shared.budget.used() as u64,
             prefetch_peak: shared.budget.peak() as u64,
             events_dropped: shared.events.dropped(),
             ..shared.counters.snapshot()
-        }
+        };
+        shared.with(|state| {
+            stats.records = state.handed_out();
+            stats.units_held = state.units.len() as u64;
+            stats.readers = state.readers.len() as u64;
+            stats.organiser = state.talk.is_organiser();
+            stats.topics_denied = state.topics_denied();
+            stats.handler_failing = state.failing.is_probing();
+            stats.partitions_pending = state.pending.count(state.talk.topics());
+        });
+        stats
     }
 
     /// The oldest event nobody read yet.
